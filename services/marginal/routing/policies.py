@@ -1,0 +1,61 @@
+"""A policy: the named, versioned rule that says when to defer, what each tier costs and what to do without one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from marginal.policy.deferral import Deferral, Verdict
+from marginal.policy.thresholds import Threshold
+from marginal.pricing import Price
+from marginal.tokens import EarlyStop, Tier, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class DegradeRules:
+    """What is done when a tier cannot be had.
+
+    `large_floor_seconds`: with less of the deadline left the large tier is not asked. `large_retry_seconds`: for so
+    long after a failure it is taken to be down. `first_token_seconds`: a tier silent for longer has failed.
+    `bypass_concurrency` and `bypass_per_second` bound what goes straight to the large tier while the small is down.
+    """
+
+    large_floor_seconds: float = 0.05
+    large_retry_seconds: float = 1.0
+    first_token_seconds: float = 30.0
+    bypass_concurrency: int = 4
+    bypass_per_second: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy of the policy file; the threshold rule in it is the only part that changes, by learning."""
+
+    name: str
+    version: str
+    score: str
+    window: int
+    alternatives: int
+    threshold: Threshold
+    without_score: Verdict
+    currency: str
+    prices: Mapping[Tier, Price]
+    degrade: DegradeRules = DegradeRules()
+
+    def rule(self) -> EarlyStop:
+        """The rule for one answer, its threshold fixed as it stands now."""
+        return EarlyStop(self.score, self.window, self.threshold.value)
+
+    def deferral(self, rule: EarlyStop, *, choices: Sequence[str] = ()) -> Deferral:
+        """The machine that judges one answer by `rule`."""
+        return Deferral(rule, choices=choices, without_score=self.without_score)
+
+    def cost(self, tier: Tier, usage: Usage) -> int:
+        """What `usage` costs on `tier`, in nano-units."""
+        return self.prices[tier].cost(usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Every policy of one file; `default` names the one for requests that name none."""
+
+    by_name: Mapping[str, Policy]
+    default: str

@@ -1,0 +1,44 @@
+"""What routing needs of the world, as protocols; adapters live in backends, transport and telemetry."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from marginal.routing.records import Attempt, CostRecord
+from marginal.tokens import Chunk, Generation, ModelDescription, Tier
+
+
+class LanguageModel(Protocol):
+    """Something that answers a generation token by token: in process, over gRPC, or behind an engine.
+
+    Every implementation keeps the promises of `tests/contract/test_language_model.py`.
+    """
+
+    async def describe(self) -> ModelDescription:
+        """Names the model and its limits. Raises ModelFault when it cannot be reached."""
+        ...
+
+    def generate(self, generation: Generation, *, timeout: float | None = None) -> AsyncGenerator[Chunk, None]:
+        """Streams chunks of at least one token as they are generated, then one chunk with the finish reason.
+
+        `timeout` is in seconds. Closing the generator stops the generation within one token. With `early_stop` the
+        deciding token is the last one, and the finish reason is UNSURE. Raises InvalidRequest, ModelFault,
+        DeadlineExceeded.
+        """
+        ...
+
+
+class Recorder(Protocol):
+    """Where routing tells what it did; nothing of it may fail a request."""
+
+    def attempt(self, tier: Tier) -> AbstractContextManager[Callable[[Attempt], None]]:
+        """Spans one attempt; the callable takes the attempt as it ended."""
+        ...
+
+    def completed(self, record: CostRecord) -> None:
+        """Takes the one cost record of a request."""
+        ...
+
+    def trace_id(self) -> str:
+        """The current trace's id in hexadecimal, empty when there is none."""
+        ...
