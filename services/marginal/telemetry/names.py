@@ -1,0 +1,74 @@
+"""Every span, attribute, event and log name we write, once.
+
+`gen_ai.*` follows the GenAI semantic conventions and, for cost, the open proposal semantic-conventions-genai#443;
+`rpc.*`, `server.*` and `error.type` follow the RPC conventions; what neither names is `marginal.*`. Content attributes
+(`gen_ai.input.messages` and their like) are not here: prompts and answers are never recorded. Cost is on attempts only,
+so that a sum over spans counts nothing twice; the model's own generation spans repeat the tokens, not the cost.
+"""
+
+from typing import Final
+
+SCOPE: Final = "marginal"
+"""The instrumentation scope of all spans."""
+
+# Resource
+SERVICE_NAME: Final = "service.name"
+SERVICE_VERSION: Final = "service.version"
+SERVICE_INSTANCE_ID: Final = "service.instance.id"
+
+# gRPC calls
+RPC_SYSTEM_NAME: Final = "rpc.system.name"
+RPC_METHOD: Final = "rpc.method"
+RPC_RESPONSE_STATUS_CODE: Final = "rpc.response.status_code"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+ERROR_TYPE: Final = "error.type"
+
+# Attempts and generations
+GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
+GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
+GEN_AI_RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_USAGE_COST_AMOUNT: Final = "gen_ai.usage.cost.amount"
+GEN_AI_USAGE_COST_CURRENCY: Final = "gen_ai.usage.cost.currency"
+GEN_AI_USAGE_COST_SOURCE: Final = "gen_ai.usage.cost.source"
+
+# Decisions and costs
+TIER: Final = "marginal.tier"
+ATTEMPT_OUTCOME: Final = "marginal.attempt.outcome"
+CANCELLED: Final = "marginal.cancelled"
+VERDICT: Final = "marginal.verdict"
+REASON: Final = "marginal.reason"
+SCORE_NAME: Final = "marginal.score.name"
+SCORE: Final = "marginal.score"
+THRESHOLD: Final = "marginal.threshold"
+TOKENS_SEEN: Final = "marginal.tokens_seen"
+CENSORED: Final = "marginal.censored"
+POLICY: Final = "marginal.policy"
+POLICY_VERSION: Final = "marginal.policy.version"
+DEGRADED: Final = "marginal.degraded"
+COST_NANOS: Final = "marginal.cost.nanos"
+COST_TOTAL_NANOS: Final = "marginal.cost.total_nanos"
+COST_ALWAYS_LARGE_NANOS: Final = "marginal.cost.always_large_nanos"
+TENANT: Final = "marginal.tenant"
+"""Also the key of the tenant in W3C baggage."""
+REQUEST_ID: Final = "marginal.request_id"
+
+# Span events
+DECISION_EVENT: Final = "marginal.decision"
+
+# Log events
+COST_RECORD: Final = "cost_record"
+GENERATION: Final = "generation"
+TELEMETRY_FAILED: Final = "telemetry_failed"
+
+# Values
+CHAT: Final = "chat"
+GRPC: Final = "grpc"
+PROVIDER: Final = "marginal"
+COST_SOURCE_LOCAL: Final = "local"
+"""The cost is reckoned from the operator's price list, not reported by a provider."""
