@@ -11,6 +11,8 @@ from marginal.telemetry.recorder import GenerationRecorder, OpenTelemetryRecorde
 from marginal.telemetry.tracing import Exporter
 from marginal.telemetry.tracing import configure as configure_tracing
 from marginal.tokens import FinishReason, Tier, Usage
+from marginal.transport.model_servicer import GenerationRecorder as GenerationPort
+from marginal.transport.tracing import CallTracer
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 from unit.telemetry.spans import MemoryLog, MemoryTracing
@@ -47,9 +49,19 @@ def recorder(memory: MemoryTracing, log: MemoryLog) -> OpenTelemetryRecorder:
     return OpenTelemetryRecorder(memory.tracing.spans, log.logs.log, currency="USD")
 
 
-def test_the_recorder_is_what_routing_asks_for(recorder: OpenTelemetryRecorder) -> None:
-    port: Recorder = recorder
-    assert port.trace_id() == ""
+def test_outside_of_a_trace_there_is_no_trace_id(recorder: OpenTelemetryRecorder) -> None:
+    assert recorder.trace_id() == ""
+
+
+def test_telemetry_is_what_routing_and_transport_ask_for(memory: MemoryTracing, log: MemoryLog) -> None:
+    spans = memory.tracing.spans
+    routing: Recorder = OpenTelemetryRecorder(spans, log.logs.log, currency="USD")
+    model: GenerationPort = GenerationRecorder(spans, log.logs.log, tier=Tier.SMALL)
+    calls: CallTracer = memory.tracing.tracer
+    with calls.server_call(METHOD, {}, trust_baggage=False) as call, model.generation_span("home-small"):
+        assert len(routing.trace_id()) == 32
+        calls.client_call(METHOD, "small:1").ended("OK")
+        call.ended("OK")
 
 
 def test_an_attempt_is_a_span_named_after_its_model_with_usage_cost_and_outcome(
