@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from marginal.backends.early_stop import deciding
 from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, TierUnavailable
-from marginal.policy.deferral import Deferral, Verdict
 from marginal.tokens import Alternative, Chunk, FinishReason, Generation, Token, Usage
 
 ROUNDING = 1e-6
@@ -21,27 +21,23 @@ _FINISHES = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
 class ChatEvents:
-    """Turns the events of one answer into chunks; stops by itself where the generation's early stop says so.
+    """Turns the events of one answer into chunks, and ends it where the generation's early stop says so.
 
     The engine sends a character that several tokens make up with the last of them only. Each one it kept back becomes
     a token without text and without evidence, so that counts are true and no score is claimed over what was not seen.
     """
 
     def __init__(self, generation: Generation) -> None:
-        rule = generation.early_stop
-        self._deferral = (
-            Deferral(rule, choices=generation.choices, without_score=Verdict.KEEP) if rule is not None else None
-        )
+        self._deciding = deciding(generation)
         self._alternatives = generation.alternatives
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._usage = Usage()
+        self._finish: FinishReason | None = None
 
     @property
     def ended(self) -> bool:
         """Whether the finish was read or decided."""
         return self._finish is not None
-
-    _finish: FinishReason | None = None
 
     def read(self, event: Event) -> tuple[Chunk, ...]:
         """Gives the chunks of one event: none, tokens, a finish, or both. Raises InvalidRequest, ModelFault."""
@@ -96,7 +92,7 @@ class ChatEvents:
         """Counts the tokens up to the deciding one, the last that counts."""
         before = self._usage.output_tokens
         for seen, token in enumerate(tokens, start=1):
-            if self._deferral is not None and self._deferral.feed(token) is Verdict.DEFER:
+            if self._deciding(token):
                 tokens = tokens[:seen]
                 self._finish = FinishReason.UNSURE
                 break

@@ -20,7 +20,6 @@ from marginal.backends.chat_events import ChatEvents, Event
 from marginal.backends.control_tokens import PlainText, control_texts
 from marginal.backends.gguf_header import read_header
 from marginal.errors import BackendProtocol, ConfigurationError, DeadlineExceeded, InvalidRequest, MarginalError
-from marginal.policy.scores import SCORES
 from marginal.tokens import Chunk, Generation, ModelDescription
 
 MAX_ALTERNATIVES = 20
@@ -87,8 +86,6 @@ class LlamaCpp:
     def _request(self, generation: Generation) -> dict[str, Any]:
         if generation.alternatives > MAX_ALTERNATIVES:
             raise InvalidRequest("alternatives", f"{generation.alternatives} is more than {MAX_ALTERNATIVES}")
-        if generation.early_stop is not None and generation.early_stop.score not in SCORES:
-            raise InvalidRequest("early_stop.score", f"unknown, known are {', '.join(SCORES)}")
         sampling = generation.sampling
         request: dict[str, Any] = {
             "messages": [
