@@ -7,9 +7,7 @@ MarginalError
 │   ├── Overloaded        it has no room now
 │   ├── StreamInterrupted it failed after part of the answer had been sent
 │   └── BackendProtocol   its engine answered something that cannot be understood
-├── DeadlineTooShort      too little time was left to start
 ├── DeadlineExceeded      time ran out on the way
-├── ShuttingDown          this server drains
 └── ConfigurationError    the operator's mistake, names the setting and the fix
     └── ModelNotFetched   a model file could not be had
 """
@@ -48,16 +46,8 @@ class BackendProtocol(ModelFault):
     """The engine's answer cannot be understood."""
 
 
-class DeadlineTooShort(MarginalError):
-    """Too little of the deadline was left to start anything."""
-
-
 class DeadlineExceeded(MarginalError):
     """The deadline passed before the answer was complete."""
-
-
-class ShuttingDown(MarginalError):
-    """The server drains and takes no new request."""
 
 
 class ConfigurationError(MarginalError):

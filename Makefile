@@ -1,0 +1,72 @@
+# Marginal: everything a person or a machine types. `make help` lists it; only Python 3.11+ and make need to be there.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PAIR ?= home
+AGAINST ?= .git\#branch=main,subdir=protos
+
+TOOLS := .tools
+VENV := services/.venv
+UV := $(TOOLS)/bin/uv
+BIN := $(VENV)/bin
+CONFIG := services/pyproject.toml
+SOURCES := services/marginal services/home_pair services/hatch_build.py tests
+
+.PHONY: help setup run check format lint types imports protos test test-unit test-contract test-integration test-architecture bench pair clean
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Marginal needs Python 3.11 or later: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+
+$(VENV)/.ready: $(UV) services/pyproject.toml services/uv.lock services/hatch_build.py $(wildcard protos/marginal/v1/*.proto)
+	$(UV) sync --quiet --frozen --project services --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+setup: $(VENV)/.ready ## installs everything that is locked into services/.venv
+
+run: setup ## starts the three services and shows the demo (PAIR=home or a pair of the catalogue)
+	$(BIN)/marginal up --demo --pair $(PAIR)
+
+check: lint types imports protos test ## everything CI checks
+
+format: setup ## formats Python and protos
+	$(BIN)/ruff format --config $(CONFIG) $(SOURCES)
+	$(BIN)/ruff check --config $(CONFIG) --fix $(SOURCES)
+	$(BIN)/buf format --write protos --path protos/marginal
+
+lint: setup ## formatting and lint, nothing is changed
+	$(BIN)/ruff format --config $(CONFIG) --check $(SOURCES)
+	$(BIN)/ruff check --config $(CONFIG) $(SOURCES)
+
+types: setup ## mypy --strict
+	cd services && .venv/bin/mypy
+
+imports: setup ## the layers hold: imports point inwards
+	cd services && .venv/bin/lint-imports
+
+protos: setup ## buf: format, STANDARD lint, and nothing breaks against main
+	$(BIN)/buf format --diff --exit-code protos --path protos/marginal
+	cd protos && ../$(BIN)/buf lint
+	$(BIN)/buf breaking protos --against '$(AGAINST)'
+
+test: setup ## all tests
+	$(BIN)/python -m pytest -c tests/pytest.ini tests
+
+test-unit test-contract test-integration test-architecture: setup ## one kind of test
+	$(BIN)/python -m pytest -c tests/pytest.ini tests/$(@:test-%=%)
+
+bench: setup ## measures the router against a direct call, ratios in one run
+	$(BIN)/python -m tests.bench
+
+pair: $(UV) ## trains the home pair anew (about an hour on two cores)
+	cd services && ../$(UV) run --frozen --group home-pair python -m home_pair build
+
+clean: ## removes what make built
+	rm -rf $(TOOLS) $(VENV) .marginal services/home_pair/build
+	find . -name __pycache__ -prune -exec rm -rf {} +

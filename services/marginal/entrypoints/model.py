@@ -1,0 +1,104 @@
+"""marginal-small-model and marginal-large-model: one language model behind ModelService, deployed once per tier."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
+from marginal.backends.scripted import ScriptedModel
+from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
+from marginal.entrypoints.serving import TraceOptions, run, telemetry
+from marginal.errors import ConfigurationError
+from marginal.models import fetch
+from marginal.routing.evidence import probe
+from marginal.routing.ports import LanguageModel
+from marginal.telemetry.recorder import GenerationRecorder
+from marginal.telemetry.tracing import Exporter
+from marginal.tokens import Tier
+from marginal.transport.guard import Guard
+from marginal.transport.model_servicer import SERVICE, ModelServicer
+from marginal.transport.server import ServerSettings, serve
+from marginal.transport.validation import Limits
+
+ENGINE = EngineSettings()
+SERVER = ServerSettings(listen="")
+PORTS = {Tier.SMALL: 50052, Tier.LARGE: 50053}
+MODEL_HELP = "home-small, home-large, a GGUF file, hub:owner/repo@revision/file.gguf#sha256, or scripted:..."
+
+
+def program(tier: Tier) -> typer.Typer:
+    """The program of one tier; they differ in names, ports and in that a small tier must prove its evidence."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+    @app.command(
+        help=f"Serves a language model as the {tier.value} tier.",
+        epilog=f"Example: marginal-{tier.value}-model --model home-{tier.value} --listen 127.0.0.1:{PORTS[tier]}",
+    )
+    def serve_model(
+        listen: Annotated[
+            str, typer.Option(envvar="MARGINAL_LISTEN", help="Address to listen on.")
+        ] = f"127.0.0.1:{PORTS[tier]}",
+        model: Annotated[str, typer.Option(envvar="MARGINAL_MODEL", help=MODEL_HELP)] = f"home-{tier.value}",
+        parallel: Annotated[
+            int, typer.Option(envvar="MARGINAL_PARALLEL", min=1, help="Generations at once; further ones wait.")
+        ] = ENGINE.parallel,
+        threads: Annotated[
+            int, typer.Option(envvar="MARGINAL_THREADS", min=1, help="Processor threads of the engine.")
+        ] = ENGINE.threads,
+        context_tokens: Annotated[
+            int, typer.Option(envvar="MARGINAL_CONTEXT_TOKENS", min=256, help="Prompt and answer of one generation.")
+        ] = ENGINE.context_tokens,
+        grace_seconds: GraceSeconds = SERVER.grace_seconds,
+        drain_seconds: DrainSeconds = SERVER.drain_seconds,
+        max_calls: MaxCalls = 256,
+        trace_exporter: TraceExporter = Exporter.NONE,
+        trace_file: TraceFile = None,
+        otlp_endpoint: OtlpEndpoint = "",
+    ) -> None:
+        settings = ServerSettings(listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds)
+        engine = EngineSettings(threads=threads, parallel=parallel, context_tokens=context_tokens)
+        traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
+        run(lambda: _serve(tier, model, engine, settings, max_calls=max_calls, traces=traces))
+
+    return app
+
+
+async def _serve(
+    tier: Tier, name: str, engine: EngineSettings, settings: ServerSettings, *, max_calls: int, traces: TraceOptions
+) -> None:
+    with telemetry(f"marginal-{tier.value}-model", traces) as own:
+        model = await asyncio.to_thread(load, name, engine)
+        recorder = GenerationRecorder(own.tracing.spans, own.log, tier=tier)
+        servicer = ModelServicer(model, name=name, limits=Limits(), recorder=recorder)
+
+        async def until_evidence() -> None:
+            servicer.evidence = await probe(model)
+            if tier is Tier.SMALL and not servicer.evidence.proven:
+                raise ConfigurationError(f"{name} cannot be a small tier: {servicer.evidence.shortfall}")
+
+        await serve(
+            SERVICE,
+            settings,
+            guard=Guard(own.tracing.tracer, max_calls=max_calls, trust_baggage=True),
+            register=servicer.register,
+            until_ready=until_evidence,
+        )
+
+
+def load(name: str, engine: EngineSettings) -> LanguageModel:
+    """Loads a model by its name, fetching it if need be. Raises ConfigurationError."""
+    if name.startswith("scripted:"):
+        return ScriptedModel.named(name)
+    return LlamaCpp(fetch.resolve(name), name=Path(name).stem, settings=engine)
+
+
+def small() -> None:
+    """Runs marginal-small-model."""
+    program(Tier.SMALL)()
+
+
+def large() -> None:
+    """Runs marginal-large-model."""
+    program(Tier.LARGE)()

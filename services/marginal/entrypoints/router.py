@@ -1,0 +1,127 @@
+"""marginal-router: answers with the small model and defers to the large one when it is unsure."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
+from marginal.entrypoints.serving import TraceOptions, run, telemetry
+from marginal.errors import DeadlineExceeded, ModelFault
+from marginal.routing.policies import Policies
+from marginal.routing.router import Router
+from marginal.routing.tiers import TierState
+from marginal.settings import read_policies
+from marginal.telemetry.logs import Log
+from marginal.telemetry.recorder import OpenTelemetryRecorder
+from marginal.telemetry.tracing import Exporter
+from marginal.tokens import Tier
+from marginal.transport.guard import Guard
+from marginal.transport.remote_model import connected
+from marginal.transport.router_servicer import SERVICE, RouterServicer
+from marginal.transport.server import ServerSettings, serve
+from marginal.transport.validation import Limits
+
+ASK_AGAIN_SECONDS = 0.2
+LIMITS = Limits()
+SERVER = ServerSettings(listen="")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: marginal-router --small 127.0.0.1:50052 --large 127.0.0.1:50053")
+def serve_router(
+    listen: Annotated[str, typer.Option(envvar="MARGINAL_LISTEN", help="Address to listen on.")] = "127.0.0.1:50051",
+    small: Annotated[str, typer.Option(envvar="MARGINAL_SMALL", help="The small tier, host:port.")] = "127.0.0.1:50052",
+    large: Annotated[str, typer.Option(envvar="MARGINAL_LARGE", help="The large tier, host:port.")] = "127.0.0.1:50053",
+    policy_file: Annotated[
+        Path | None, typer.Option(envvar="MARGINAL_POLICY_FILE", help="Policies and prices; bundled ones by default.")
+    ] = None,
+    maximum_deadline_seconds: Annotated[
+        float, typer.Option(envvar="MARGINAL_MAXIMUM_DEADLINE_SECONDS", min=0.1, help="The most a request may take.")
+    ] = LIMITS.deadline_seconds,
+    grace_seconds: GraceSeconds = SERVER.grace_seconds,
+    drain_seconds: DrainSeconds = SERVER.drain_seconds,
+    max_calls: MaxCalls = 256,
+    trace_exporter: TraceExporter = Exporter.NONE,
+    trace_file: TraceFile = None,
+    otlp_endpoint: OtlpEndpoint = "",
+) -> None:
+    """Routes requests: the small tier answers, the large one when the small one's tokens say that it is unsure."""
+    limits = Limits(deadline_seconds=maximum_deadline_seconds)
+    settings = ServerSettings(listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds)
+    traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
+    targets = {Tier.SMALL: small, Tier.LARGE: large}
+    run(lambda: _serve(settings, targets, policy_file, limits=limits, max_calls=max_calls, traces=traces))
+
+
+async def _serve(
+    settings: ServerSettings,
+    targets: Mapping[Tier, str],
+    policy_file: Path | None,
+    *,
+    limits: Limits,
+    max_calls: int,
+    traces: TraceOptions,
+) -> None:
+    policies = read_policies(policy_file)
+    with telemetry("marginal-router", traces) as own:
+        tracer = own.tracing.tracer
+        async with connected(targets[Tier.SMALL], tracer) as small, connected(targets[Tier.LARGE], tracer) as large:
+            tiers = {Tier.SMALL: TierState(Tier.SMALL, small), Tier.LARGE: TierState(Tier.LARGE, large)}
+            recorder = OpenTelemetryRecorder(own.tracing.spans, own.log, currency=_currency(policies))
+            router = Router(tiers, policies=policies, recorder=recorder, clock=time.monotonic)
+            naming = asyncio.create_task(_learn_name(tiers[Tier.LARGE]))
+            await serve(
+                SERVICE,
+                settings,
+                guard=Guard(tracer, max_calls=max_calls, trust_baggage=False),
+                register=RouterServicer(router, limits=limits, tracer=tracer).register,
+                until_ready=lambda: _until_evidence(tiers[Tier.SMALL], own.log),
+            )
+            naming.cancel()
+
+
+async def _until_evidence(small: TierState, log: Log) -> None:
+    """Waits until the small tier has proven that it streams usable log-probabilities."""
+    said = ""
+    while True:
+        try:
+            description = await small.model.describe()
+            if description.evidence.proven:
+                small.model_name = description.name
+                return
+            waiting = description.evidence.shortfall or ""
+        except (ModelFault, DeadlineExceeded) as error:
+            waiting = str(error)
+        if waiting != said:
+            log.info("waiting for the small tier", because=waiting)
+            said = waiting
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+
+async def _learn_name(state: TierState) -> None:
+    """Asks a tier for its model's name until it answers; the tier may come up later, or never."""
+    while True:
+        try:
+            state.model_name = (await state.model.describe()).name
+        except (ModelFault, DeadlineExceeded):
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+        else:
+            return
+
+
+def _currency(policies: Policies) -> str:
+    return policies.by_name[policies.default].currency
+
+
+def main() -> None:
+    """Runs marginal-router."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""ModelService over any LanguageModel: convert, call, convert."""
+
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import replace
+from typing import Any, Protocol
+
+import grpc
+
+from marginal.routing.ports import LanguageModel
+from marginal.tokens import Evidence, FinishReason, Usage
+from marginal.transport import messages, validation
+from marginal.transport.deadlines import within
+from marginal.transport.validation import Limits
+from marginal.v1 import model_pb2, model_pb2_grpc
+
+
+class GenerationEnded(Protocol):
+    """Takes what one generation used and how it ended; `finish` is None when it was cut."""
+
+    def __call__(self, usage: Usage, finish: FinishReason | None, *, cancelled: bool) -> None: ...
+
+
+class GenerationRecorder(Protocol):
+    """Where a model service accounts for its generations; implemented in telemetry."""
+
+    def generation_span(self, model_name: str) -> AbstractContextManager[GenerationEnded]:
+        """Spans one generation."""
+        ...
+
+
+SERVICE = "marginal.v1.ModelService"
+
+
+class ModelServicer(model_pb2_grpc.ModelServiceServicer):
+    """Serves one model; `evidence` is what the start-up probe saw, set once it has."""
+
+    def __init__(self, model: LanguageModel, *, name: str, limits: Limits, recorder: GenerationRecorder) -> None:
+        self.evidence = Evidence(shortfall="not probed yet")
+        self._model = model
+        self._name = name
+        self._limits = limits
+        self._recorder = recorder
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Adds the service to a server."""
+        model_pb2_grpc.add_ModelServiceServicer_to_server(self, server)
+
+    async def GetModel(self, request: model_pb2.GetModelRequest, context: Any) -> model_pb2.GetModelResponse:  # noqa: ARG002
+        description = replace(await self._model.describe(), evidence=self.evidence)
+        return messages.description_to_proto(description)
+
+    async def Generate(  # type: ignore[override]  # writes to the context, so that a cancel is a CancelledError here
+        self, request: model_pb2.ModelServiceGenerateRequest, context: Any
+    ) -> None:
+        generation = messages.generation_from_proto(request, self._limits)
+        timeout = validation.timeout(context.time_remaining(), limits=self._limits)
+        with self._recorder.generation_span(self._name) as ended:
+            usage, finish = Usage(), None
+            try:
+                async with within(timeout), aclosing(self._model.generate(generation, timeout=timeout)) as chunks:
+                    async for chunk in chunks:
+                        usage, finish = chunk.usage, chunk.finish
+                        await context.write(messages.chunk_to_proto(chunk))
+            finally:
+                ended(usage, finish, cancelled=finish is None)

@@ -1,0 +1,80 @@
+"""A language model at the other end of a channel."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+
+from marginal.errors import TierUnavailable
+from marginal.tokens import Chunk, Generation, ModelDescription
+from marginal.transport import messages
+from marginal.transport.statuses import error_from_rpc
+from marginal.transport.tracing import CallTracer, client_interceptors
+from marginal.v1 import model_pb2, model_pb2_grpc
+
+DESCRIBE_SECONDS = 5.0
+
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": "marginal.v1.ModelService"},
+}
+
+CHANNEL_OPTIONS = (
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+)
+"""Health-checked round robin over every address; a frozen peer is noticed after 25 s (ping_timeout governs, not
+keepalive_timeout: measured)."""
+
+
+class RemoteModel:
+    """ModelService as a LanguageModel; errors are the ones the model raised over there."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = model_pb2_grpc.ModelServiceStub(channel)
+
+    async def describe(self) -> ModelDescription:
+        """Asks GetModel. Raises ModelFault, DeadlineExceeded."""
+        try:
+            response = await self._stub.GetModel(model_pb2.GetModelRequest(), timeout=DESCRIBE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+        return messages.description_from_proto(response)
+
+    async def generate(self, generation: Generation, *, timeout: float | None = None) -> AsyncGenerator[Chunk, None]:
+        """Streams Generate; closing cancels the call."""
+        call = self._stub.Generate(messages.generation_to_proto(generation), timeout=timeout)
+        try:
+            async for response in call:
+                yield messages.chunk_from_proto(response)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+        except asyncio.CancelledError:
+            if _cancelled_here():
+                raise
+            raise TierUnavailable("the model service cancelled the call") from None
+        finally:
+            call.cancel()
+
+
+@asynccontextmanager
+async def connected(target: str, tracer: CallTracer | None = None) -> AsyncIterator[RemoteModel]:
+    """Opens a model service at `target`, "host:port"; its calls are traced when a tracer is given."""
+    interceptors = client_interceptors(tracer, target) if tracer else []
+    async with grpc.aio.insecure_channel(
+        f"dns:///{target}", options=CHANNEL_OPTIONS, interceptors=interceptors
+    ) as channel:
+        yield RemoteModel(channel)
+
+
+def _cancelled_here() -> bool:
+    """Whether our own task is being cancelled; grpc.aio also raises CancelledError for a status CANCELLED."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

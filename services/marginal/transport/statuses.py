@@ -1,0 +1,114 @@
+"""Domain errors and gRPC statuses: one table, read forwards by servers and backwards by clients.
+
+Every status carries `google.rpc.ErrorInfo` with domain "marginal" and the reason of the table; the README says what a
+caller should do about each.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from marginal.errors import (
+    BackendProtocol,
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidRequest,
+    MarginalError,
+    ModelNotFetched,
+    Overloaded,
+    StreamInterrupted,
+    TierUnavailable,
+)
+
+DOMAIN = "marginal"
+NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """How an error looks from outside; `retry_seconds` is a hint when trying again may help."""
+
+    code: grpc.StatusCode
+    reason: str
+    retry_seconds: float | None = None
+
+
+OUTSIDE: dict[type[MarginalError], Outside] = {
+    InvalidRequest: Outside(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    TierUnavailable: Outside(grpc.StatusCode.UNAVAILABLE, "TIER_UNAVAILABLE", retry_seconds=1.0),
+    Overloaded: Outside(grpc.StatusCode.UNAVAILABLE, "OVERLOADED", retry_seconds=1.0),
+    StreamInterrupted: Outside(grpc.StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED"),
+    BackendProtocol: Outside(grpc.StatusCode.INTERNAL, "BACKEND_PROTOCOL"),
+    DeadlineExceeded: Outside(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+    ConfigurationError: Outside(grpc.StatusCode.FAILED_PRECONDITION, "CONFIGURATION"),
+    ModelNotFetched: Outside(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_NOT_FETCHED"),
+}
+INTERNAL = Outside(grpc.StatusCode.INTERNAL, "INTERNAL")
+
+_BY_REASON = {outside.reason: error for error, outside in OUTSIDE.items()}
+_FOREIGN: dict[grpc.StatusCode, type[MarginalError]] = {
+    grpc.StatusCode.UNAVAILABLE: TierUnavailable,
+    grpc.StatusCode.CANCELLED: TierUnavailable,
+    grpc.StatusCode.UNIMPLEMENTED: TierUnavailable,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+}
+
+
+async def abort(context: grpc.aio.ServicerContext[Message, Message], error: MarginalError) -> None:
+    """Ends the call with the error's status; always raises."""
+    outside = OUTSIDE[type(error)]
+    info = error_details_pb2.ErrorInfo(reason=outside.reason, domain=DOMAIN)
+    details: list[Message] = [info]
+    if isinstance(error, InvalidRequest):
+        info.metadata["field"] = error.field
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if outside.retry_seconds is not None:
+        delay = duration_pb2.Duration()
+        delay.FromTimedelta(timedelta(seconds=outside.retry_seconds))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    await _abort(context, outside, str(error), details)
+
+
+async def abort_internal(context: grpc.aio.ServicerContext[Message, Message], error_id: str) -> None:
+    """Ends the call for an unexpected exception: its text stays in the log, under `error_id`; always raises."""
+    info = error_details_pb2.ErrorInfo(reason=INTERNAL.reason, domain=DOMAIN, metadata={"error_id": error_id})
+    await _abort(context, INTERNAL, f"internal error, id {error_id}", [info])
+
+
+def error_from_rpc(error: grpc.aio.AioRpcError) -> MarginalError:
+    """The domain error behind a failed call; a foreign status keeps its code but never its text."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN and info.reason in _BY_REASON:
+            return _rebuilt(_BY_REASON[info.reason], info, error.details() or "")
+    kind = _FOREIGN.get(error.code(), BackendProtocol)
+    return kind(f"the call ended with {error.code().name}")
+
+
+def _rebuilt(kind: type[MarginalError], info: error_details_pb2.ErrorInfo, text: str) -> MarginalError:
+    if kind is InvalidRequest:
+        field = info.metadata["field"]
+        return InvalidRequest(field, text.removeprefix(f"{field}: "))
+    return kind(text)
+
+
+async def _abort(
+    context: grpc.aio.ServicerContext[Message, Message], outside: Outside, text: str, details: list[Message]
+) -> None:
+    status = status_pb2.Status(code=outside.code.value[0], message=text)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    metadata = rpc_status.to_status(status).trailing_metadata
+    if outside.retry_seconds is None:
+        metadata = (*metadata, NO_RETRY)
+    await context.abort(outside.code, text, trailing_metadata=metadata)

@@ -1,0 +1,75 @@
+"""What a request may ask for; every refusal names the field and the limit."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from marginal.errors import InvalidRequest
+from marginal.policy.scores import SCORES
+from marginal.tokens import EarlyStop, Message, Role, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most a request may ask for, and how many seconds it may take."""
+
+    prompt_bytes: int = 256 * 1024
+    max_tokens: int = 2048
+    choices: int = 64
+    alternatives: int = 20
+    deadline_seconds: float = 300.0
+
+
+def messages(messages: Sequence[Message], *, field: str, limits: Limits) -> tuple[Message, ...]:
+    """Checks a conversation: not empty, not blank, within the byte limit, the last word not the assistant's."""
+    if not messages or not messages[-1].text.strip():
+        raise InvalidRequest(field, "is empty, give the model something to answer")
+    if messages[-1].role is Role.ASSISTANT:
+        raise InvalidRequest(f"{field}[{len(messages) - 1}].role", "the last message must not be the assistant's")
+    size = sum(len(message.text.encode()) for message in messages)
+    if size > limits.prompt_bytes:
+        raise InvalidRequest(field, f"has {size} bytes, at most {limits.prompt_bytes} are taken")
+    return tuple(messages)
+
+
+def sampling(asked: Sampling, *, limits: Limits) -> Sampling:
+    """Checks ranges; NaN is in none."""
+    if not 1 <= asked.max_tokens <= limits.max_tokens:
+        raise InvalidRequest("sampling.max_tokens", f"is {asked.max_tokens}, must be 1 to {limits.max_tokens}")
+    if not (math.isfinite(asked.temperature) and 0.0 <= asked.temperature <= 2.0):
+        raise InvalidRequest("sampling.temperature", f"is {asked.temperature}, must be 0 to 2")
+    if not (math.isfinite(asked.top_p) and 0.0 < asked.top_p <= 1.0):
+        raise InvalidRequest("sampling.top_p", f"is {asked.top_p}, must be above 0 and at most 1")
+    return asked
+
+
+def choices(asked: Iterable[str], *, limits: Limits) -> tuple[str, ...]:
+    """Checks a class set: none, or two or more distinct names."""
+    named = tuple(asked)
+    distinct = {choice.strip().casefold() for choice in named}
+    if named and (len(distinct) < max(2, len(named)) or "" in distinct):
+        raise InvalidRequest("choices", "must be two or more distinct names, or none")
+    if len(named) > limits.choices:
+        raise InvalidRequest("choices", f"has {len(named)} names, at most {limits.choices} are taken")
+    return named
+
+
+def alternatives(asked: int, *, limits: Limits) -> int:
+    """Checks how many alternatives per token are wanted."""
+    if asked > limits.alternatives:
+        raise InvalidRequest("alternatives", f"is {asked}, at most {limits.alternatives} are given")
+    return asked
+
+
+def timeout(remaining: float | None, *, limits: Limits) -> float:
+    """Seconds a request may take: the caller's deadline, at most the service's own."""
+    return min(remaining if remaining is not None else math.inf, limits.deadline_seconds)
+
+
+def early_stop(asked: EarlyStop) -> EarlyStop:
+    """Checks a rule that comes from a router."""
+    if asked.score not in SCORES:
+        raise InvalidRequest("early_stop.score", f"must be one of {', '.join(SCORES)}")
+    if not 0.0 <= asked.threshold <= 1.0:
+        raise InvalidRequest("early_stop.threshold", f"is {asked.threshold}, must be 0 to 1")
+    return asked
