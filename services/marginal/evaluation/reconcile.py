@@ -1,0 +1,201 @@
+"""Compares two accounts of the same tokens: the routers' cost records and the model services' own logs.
+
+Reads the JSON lines of `*.log` and `*.jsonl` files, as `telemetry/recorder.py` writes them: `cost_record` lines of
+routers (`request_id`, `attempts` with `tier`, `input_tokens`, `cached_input_tokens`, `output_tokens`, `cost_nanos`) and
+`generation` lines of model services (`tier` and the same token counts). Everything else in the files is passed over.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from marginal.pricing import Price
+from marginal.tokens import Tier, Usage
+
+PATTERNS = ("*.log", "*.jsonl")
+COST_RECORD = "cost_record"
+GENERATION = "generation"
+
+
+@dataclass(frozen=True, slots=True)
+class TierAccount:
+    """One tier by both accounts; money in nano-units. Differences are records minus logs.
+
+    `requests` have at least one attempt of this tier, `charged_nanos` is what their records say, `priced_nanos` what
+    the logged generations cost at the tier's price.
+    """
+
+    tier: Tier
+    requests: int
+    attempts: int
+    generations: int
+    recorded: Usage
+    logged: Usage
+    charged_nanos: int
+    priced_nanos: int
+
+    @property
+    def input_difference(self) -> int:
+        return self.recorded.input_tokens - self.logged.input_tokens
+
+    @property
+    def cached_input_difference(self) -> int:
+        return self.recorded.cached_input_tokens - self.logged.cached_input_tokens
+
+    @property
+    def output_difference(self) -> int:
+        return self.recorded.output_tokens - self.logged.output_tokens
+
+    @property
+    def nanos_difference(self) -> int:
+        return self.charged_nanos - self.priced_nanos
+
+    @property
+    def balanced(self) -> bool:
+        """Whether both accounts say the same."""
+        return not (
+            self.input_difference or self.cached_input_difference or self.output_difference or self.nanos_difference
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """Both accounts: how many records there are, how many of them repeat a request's id, and each tier."""
+
+    records: int
+    repeated: int
+    tiers: tuple[TierAccount, ...]
+
+    @property
+    def charged_nanos(self) -> int:
+        """Sum of all records."""
+        return sum(account.charged_nanos for account in self.tiers)
+
+    @property
+    def nanos_difference(self) -> int:
+        """Records minus logs at their price."""
+        return sum(account.nanos_difference for account in self.tiers)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every request has one record and every tier's accounts say the same."""
+        return not self.repeated and all(account.balanced for account in self.tiers)
+
+
+def read_events(directory: Path) -> Iterator[dict[str, Any]]:
+    """Every cost record and generation that was logged into a directory. Raises OSError."""
+    for path in sorted({path for pattern in PATTERNS for path in directory.glob(pattern)}):
+        for line in path.read_bytes().splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and event.get("event") in (COST_RECORD, GENERATION):
+                yield event
+
+
+def reconcile(events: Iterable[Mapping[str, Any]], prices: Mapping[Tier, Price]) -> Reconciliation:
+    """Adds both accounts up, tier by tier. Raises KeyError for an event that lacks one of its fields."""
+    events = list(events)
+    records = [event for event in events if event["event"] == COST_RECORD]
+    generations = [event for event in events if event["event"] == GENERATION]
+    ids = Counter(record["request_id"] for record in records)
+    return Reconciliation(
+        records=len(records),
+        repeated=sum(times - 1 for times in ids.values()),
+        tiers=tuple(_account(tier, records, generations, price) for tier, price in prices.items()),
+    )
+
+
+def table(reconciliation: Reconciliation) -> Table:
+    """Both accounts side by side."""
+    drawn = Table(title="Cost records against the model services' logs", caption=_conclusion(reconciliation))
+    drawn.add_column("tier")
+    headings = ("requests", "attempts", "generations", "tokens in", "logged", "tokens out", "logged", "nanos charged")
+    for heading in (*headings, "nanos logged", "difference"):
+        drawn.add_column(heading, justify="right")
+    for account in reconciliation.tiers:
+        numbers = (
+            account.requests,
+            account.attempts,
+            account.generations,
+            account.recorded.input_tokens,
+            account.logged.input_tokens,
+            account.recorded.output_tokens,
+            account.logged.output_tokens,
+            account.charged_nanos,
+            account.priced_nanos,
+            account.nanos_difference,
+        )
+        style = "" if account.balanced else "bold red"
+        drawn.add_row(account.tier.value, *(f"{number:,}" for number in numbers), style=style)
+    return drawn
+
+
+def as_json(reconciliation: Reconciliation) -> dict[str, Any]:
+    """Both accounts as JSON values."""
+    return {
+        "records": reconciliation.records,
+        "repeated": reconciliation.repeated,
+        "balanced": reconciliation.balanced,
+        "charged_nanos": reconciliation.charged_nanos,
+        "nanos_difference": reconciliation.nanos_difference,
+        "tiers": {
+            account.tier.value: {
+                **{name: value for name, value in asdict(account).items() if name != "tier"},
+                "input_difference": account.input_difference,
+                "cached_input_difference": account.cached_input_difference,
+                "output_difference": account.output_difference,
+                "nanos_difference": account.nanos_difference,
+            }
+            for account in reconciliation.tiers
+        },
+    }
+
+
+def _account(
+    tier: Tier, records: list[Mapping[str, Any]], generations: list[Mapping[str, Any]], price: Price
+) -> TierAccount:
+    mine = [[attempt for attempt in record["attempts"] if attempt["tier"] == tier.value] for record in records]
+    attempts = [attempt for some in mine for attempt in some]
+    logged = [_usage(generation) for generation in generations if generation["tier"] == tier.value]
+    return TierAccount(
+        tier=tier,
+        requests=sum(1 for some in mine if some),
+        attempts=len(attempts),
+        generations=len(logged),
+        recorded=_sum(map(_usage, attempts)),
+        logged=_sum(logged),
+        charged_nanos=sum(attempt["cost_nanos"] for attempt in attempts),
+        priced_nanos=sum(map(price.cost, logged)),
+    )
+
+
+def _usage(entry: Mapping[str, Any]) -> Usage:
+    return Usage(entry["input_tokens"], entry["output_tokens"], entry["cached_input_tokens"])
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    total = Usage()
+    for usage in usages:
+        total = Usage(
+            total.input_tokens + usage.input_tokens,
+            total.output_tokens + usage.output_tokens,
+            total.cached_input_tokens + usage.cached_input_tokens,
+        )
+    return total
+
+
+def _conclusion(reconciliation: Reconciliation) -> str:
+    charged = f"{reconciliation.records:,} records, {reconciliation.charged_nanos:,} nano-units"
+    if reconciliation.balanced:
+        return f"{charged}: both accounts agree, difference 0"
+    return (
+        f"{charged}: the accounts differ by {reconciliation.nanos_difference:,} nano-units,"
+        f" {reconciliation.repeated:,} records repeat a request"
+    )
