@@ -2,8 +2,8 @@
 
 Every question is asked in every arm, so everything is compared question by question. Random deferral needs no asking:
 it sends a share of the requests to the large tier by lot, so its expectation follows from the two single-tier arms, and
-it pays only the tier it asks. Intervals are 95 %: Wilson's for an accuracy, the percentile bootstrap over questions for a
-difference and for random deferral. A failed request counts as not right; a degraded one counts as the answer it got.
+it pays only the tier it asks. Intervals are 95 %: Wilson's for an accuracy, the percentile bootstrap over questions for
+a difference and for random deferral. A failed request counts as not right; a degraded one as the answer it got.
 """
 
 import math
@@ -95,7 +95,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Measured:
     """The whole outcome of a demo."""
 
     rows: tuple[Row, ...]
@@ -116,7 +116,7 @@ class Table:
 
 def measure(
     small: Sequence[Reply], large: Sequence[Reply], policies: Mapping[str, Sequence[Reply]], *, seed: int = SEED
-) -> Table:
+) -> Measured:
     """Builds the table from the replies to the same questions, at least one, in the same order in every arm."""
     rows = [_measured("small-only", None, small)]
     comparisons = []
@@ -128,7 +128,7 @@ def measure(
             rows.append(_random_deferral(policy, trios, resampled))
             comparisons.append(_compare(policy, trios, resampled))
     rows.append(_measured("large-only", None, large))
-    return Table(tuple(rows), tuple(comparisons))
+    return Measured(tuple(rows), tuple(comparisons))
 
 
 def wilson(successes: int, *, of: int) -> Interval:

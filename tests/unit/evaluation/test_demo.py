@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from marginal.evaluation.demo import Reply, Row, Table, measure, wilson
+from marginal.evaluation.demo import Measured, Reply, Row, measure, wilson
 
 
 def small(*, correct: bool, nanos: int = 10) -> Reply:
@@ -24,7 +24,7 @@ LARGE = [large() for _ in range(100)]
 KNOWING = [small(correct=True) if turn < 60 else deferred() for turn in range(100)]
 
 
-def row(table: Table, arm: str) -> Row:
+def row(table: Measured, arm: str) -> Row:
     return next(row for row in table.rows if row.arm == arm)
 
 

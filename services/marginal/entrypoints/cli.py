@@ -1,0 +1,276 @@
+"""marginal: starts the services on this machine, asks them, and shows what they did and what it cost."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from marginal.entrypoints import ask as asking
+from marginal.entrypoints import demo as demonstration
+from marginal.entrypoints import inspection
+from marginal.entrypoints.services import Plan
+from marginal.entrypoints.up import Up
+from marginal.entrypoints.wording import as_json
+from marginal.errors import ConfigurationError, MarginalError, TierUnavailable
+from marginal.evaluation import reconcile as reconciling
+from marginal.evaluation import traces, waterfall
+from marginal.models import catalogue
+from marginal.models.catalogue import Pair
+from marginal.routing.requests import Mode, OnDegrade
+from marginal.telemetry.tracing import Exporter
+from marginal.transport import router_servicer
+from marginal.transport.router_client import wait_until_serving
+
+ROUTER = "127.0.0.1:50051"
+STATE_DIR = Path(".marginal")
+READY_SECONDS = 3.0
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode="rich")
+
+
+class ModeOption(Enum):
+    """Which tier answers."""
+
+    AUTO = "auto"
+    SMALL = "small"
+    LARGE = "large"
+
+
+class UpExporter(Enum):
+    """Where the services' spans go; standard output is taken by their logs."""
+
+    FILE = "file"
+    OTLP = "otlp"
+    NONE = "none"
+
+
+MODES = {ModeOption.AUTO: Mode.AUTO, ModeOption.SMALL: Mode.SMALL_ONLY, ModeOption.LARGE: Mode.LARGE_ONLY}
+
+Target = Annotated[str, typer.Option(envvar="MARGINAL_TARGET", help="The router, HOST:PORT.")]
+StateDir = Annotated[
+    Path, typer.Option(envvar="MARGINAL_STATE_DIR", help="Where `marginal up` keeps its logs and spans.")
+]
+DemoStateDir = Annotated[
+    Path | None, typer.Option(envvar="MARGINAL_STATE_DIR", help="Reconcile costs with the logs that `up` keeps here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+Questions = Annotated[
+    Path | None, typer.Option(help="A JSON object with id, task, request and answer a line; bundled ones by default.")
+]
+Limit = Annotated[int, typer.Option(min=1, help="Questions at most, every task in its share.")]
+PolicyNames = Annotated[list[str], typer.Option("--policy", help="A policy to measure; may be given several times.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at a time.")]
+
+
+@app.callback()
+def marginal() -> None:
+    """Answers with a small model and defers to a large one only when the small model is unsure."""
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "marginal up\n\n"
+    "marginal up --demo\n\n"
+    "marginal up --pair qwen2.5-coder --listen 0.0.0.0:50051\n\n"
+    "marginal up --small-model ./small.gguf --large-model ./large.gguf --policy-file policies.toml"
+)
+def up(
+    pair: Annotated[str, typer.Option(envvar="MARGINAL_PAIR", help="A pair of the catalogue.")] = "home",
+    small_model: Annotated[
+        str | None, typer.Option(help="Instead of the pair's small model: a name or a file.")
+    ] = None,
+    large_model: Annotated[
+        str | None, typer.Option(help="Instead of the pair's large model: a name or a file.")
+    ] = None,
+    listen: Annotated[str, typer.Option(help="Where the router listens, HOST:PORT.")] = ROUTER,
+    small_listen: Annotated[
+        str | None, typer.Option(help="The small tier's address.", show_default="free port")
+    ] = None,
+    large_listen: Annotated[
+        str | None, typer.Option(help="The large tier's address.", show_default="free port")
+    ] = None,
+    policy_file: Annotated[Path | None, typer.Option(help="Policies and prices; bundled ones by default.")] = None,
+    state_dir: StateDir = STATE_DIR,
+    trace_exporter: Annotated[UpExporter, typer.Option(help="Where spans go.")] = UpExporter.FILE,
+    otlp_endpoint: Annotated[str | None, typer.Option(help="Collector for --trace-exporter otlp.")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Run the demo once ready; end after it without a terminal.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Start the two models and the router, and serve until ctrl-C."""
+    named = catalogue.pair(pair)
+    plan = Plan(
+        pair=Pair(small_model or named.small, large_model or named.large),
+        listen=listen,
+        small_listen=small_listen,
+        large_listen=large_listen,
+        policy_file=policy_file,
+        state_dir=state_dir,
+        exporter=Exporter(trace_exporter.value),
+        otlp_endpoint=otlp_endpoint,
+    )
+    console, progress = _consoles()
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+
+    async def afterwards(target: str) -> bool:
+        well = await _demo(target, demonstration.Plan(), state_dir, json=json) if demo else True
+        if interactive and not json:
+            console.print(_what_next(target), highlight=False)
+        return well
+
+    services = Up(plan, console=console, progress=progress, json=json)
+    well = _run(services.run(afterwards, end_after_task=demo and not interactive))
+    raise typer.Exit(0 if well else 1)
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    'marginal ask "wake me at half past six on thursday"\n\n'
+    'marginal ask "is 3/4 more than 2/3?" --choices yes,no --policy careful\n\n'
+    "echo dim the bedroom light to 30 percent | marginal ask - --json"
+)
+def ask(
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    choices: Annotated[str, typer.Option(help="The possible answers, separated by commas.")] = "",
+    policy: Annotated[str, typer.Option(help="A policy of the router; its default when not given.")] = "",
+    mode: Annotated[
+        ModeOption, typer.Option(help="Which tier answers; auto lets the policy decide.")
+    ] = ModeOption.AUTO,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens to generate.")] = None,
+    on_degrade: Annotated[
+        OnDegrade, typer.Option(help="When the large tier cannot be had: serve the small answer, or fail.")
+    ] = OnDegrade.SERVE,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds the answer may take.")] = 60.0,
+    target: Target = ROUTER,
+    json: AsJson = False,
+) -> None:
+    """Ask one question; show the answer, which tier gave it and why, and what it cost."""
+    wanted = asking.Asking(
+        prompt=sys.stdin.read().strip() if question == "-" else question,
+        choices=tuple(choice.strip() for choice in choices.split(",") if choice.strip()),
+        policy=policy,
+        mode=MODES[mode],
+        on_degrade=on_degrade,
+        max_tokens=max_tokens,
+        timeout_seconds=timeout,
+    )
+    console, _ = _consoles()
+
+    async def ask_it() -> None:
+        await _router_at(target)
+        await asking.ask(target, wanted, console=console, json=json)
+
+    _run(ask_it())
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "marginal demo\n\n"
+    "marginal demo --limit 1000 --policy default --policy first-token\n\n"
+    "marginal demo --questions mine.jsonl --json"
+)
+def demo(
+    questions: Questions = None,
+    limit: Limit = 300,
+    policy: PolicyNames = list(demonstration.POLICIES),  # noqa: B006 (typer copies it)
+    concurrency: Concurrency = 4,
+    target: Target = ROUTER,
+    state_dir: DemoStateDir = None,
+    json: AsJson = False,
+) -> None:
+    """Ask held-out questions with known answers; measure accuracy and cost against random deferral."""
+    plan = demonstration.Plan(questions, limit, tuple(dict.fromkeys(policy)), concurrency)
+
+    async def measure() -> bool:
+        await _router_at(target)
+        return await _demo(target, plan, state_dir or (STATE_DIR if target == ROUTER else None), json=json)
+
+    raise typer.Exit(0 if _run(measure()) else 1)
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\nmarginal trace last\n\nmarginal trace 4bf92f3577b34da6a3ce929d0e0e4736 --json"
+)
+def trace(
+    trace_id: Annotated[str, typer.Argument(help="The trace id an answer came with; last is the last request's.")],
+    state_dir: StateDir = STATE_DIR,
+    json: AsJson = False,
+) -> None:
+    """Show one request as a tree of spans over the three services."""
+    found = inspection.trace(trace_id, state_dir)
+    _print(traces.as_json(found) if json else waterfall.draw(found))
+
+
+@app.command(epilog="[bold]Examples[/]\n\nmarginal reconcile\n\nmarginal reconcile --json")
+def reconcile(state_dir: StateDir = STATE_DIR, json: AsJson = False) -> None:
+    """Compare the cost records with the tokens that the model services logged; exit code 1 when they differ."""
+    found = inspection.reconcile(state_dir)
+    _print(reconciling.as_json(found) if json else reconciling.table(found))
+    raise typer.Exit(0 if found.balanced else 1)
+
+
+def main() -> None:
+    """Runs the command line; an error is one sentence and exit code 1."""
+    try:
+        app()
+    except MarginalError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+async def _demo(target: str, plan: demonstration.Plan, state_dir: Path | None, *, json: bool) -> bool:
+    """Runs the demo and shows it; says whether every request was answered."""
+    console, progress = _consoles()
+    outcome = await demonstration.run(target, plan, progress=progress)
+    found = await asyncio.to_thread(inspection.reconciliation, state_dir) if state_dir else None
+    if json:
+        reconciliation = reconciling.as_json(found) if found else None
+        _print(outcome.as_json() | {"reconciliation": reconciliation})
+    else:
+        demonstration.show(outcome, console)
+        if found:
+            console.print(f"· {inspection.difference(found)}")
+    return outcome.measured.failed == 0
+
+
+async def _router_at(target: str) -> None:
+    try:
+        await wait_until_serving(target, router_servicer.SERVICE, timeout_seconds=READY_SECONDS)
+    except TierUnavailable:
+        raise ConfigurationError(
+            f"no router is ready at {target}: start one with `marginal up`, or name another with --target"
+        ) from None
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def _print(what: RenderableType | dict[str, object]) -> None:
+    console, _ = _consoles()
+    if isinstance(what, dict):
+        console.out(as_json(what), highlight=False)
+    else:
+        console.print(what)
+
+
+def _consoles() -> tuple[Console, Console]:
+    """For results, and for what happens meanwhile."""
+    return Console(highlight=False), Console(stderr=True, highlight=False)
+
+
+def _what_next(target: str) -> str:
+    at = "" if target == ROUTER else f" --target {target}"
+    return (
+        "\nTry, in another terminal:\n"
+        f'  marginal ask "wake me at half past six on thursday"{at}\n'
+        f"  marginal demo{at}\n"
+        "  marginal trace last\n"
+        "ctrl-C drains and ends."
+    )

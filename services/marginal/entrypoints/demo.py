@@ -1,0 +1,209 @@
+"""`marginal demo`: the same questions asked of each tier alone and under policies, measured against random deferral."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from marginal.entrypoints.wording import amounts
+from marginal.errors import ConfigurationError, InvalidRequest, MarginalError
+from marginal.evaluation.demo import Measured, Reply, Row, measure
+from marginal.evaluation.questions import Question, read_questions, spread
+from marginal.policy.deferral import Verdict
+from marginal.routing.requests import Mode
+from marginal.tokens import Tier
+from marginal.transport.router_client import Answer, RouterClient
+
+HOME_QUESTIONS = "home-questions.jsonl"
+POLICIES = ("default", "careful")
+LINE_SECONDS = 4.0
+
+Tell = Callable[[str], None]
+"""Takes the name of the arm in which another question was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a demo asks: `limit` questions of a file (None: the bundled ones), in every arm."""
+
+    questions: Path | None = None
+    limit: int = 300
+    policies: tuple[str, ...] = POLICIES
+    concurrency: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished demo: what was measured, over how many questions, in which currency."""
+
+    measured: Measured
+    questions: int
+    concurrency: int
+    currency: str
+
+    def as_json(self) -> dict[str, object]:
+        """The outcome as plain values."""
+        return {
+            "questions": self.questions,
+            "concurrency": self.concurrency,
+            "currency": self.currency,
+            "failed": self.measured.failed,
+            **self.measured.as_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way of asking every question."""
+
+    name: str
+    mode: Mode
+    policy: str
+
+
+async def run(target: str, plan: Plan, *, progress: Console) -> Outcome:
+    """Asks everything and measures. Raises ConfigurationError, and InvalidRequest when the router refuses a policy."""
+    bundled = files("marginal.models").joinpath(HOME_QUESTIONS)
+    questions = spread(read_questions(plan.questions or bundled), limit=plan.limit)
+    small = Arm("small-only", Mode.SMALL_ONLY, plan.policies[0])
+    large = Arm("large-only", Mode.LARGE_ONLY, plan.policies[0])
+    policies = [Arm(f"policy {policy}", Mode.AUTO, policy) for policy in plan.policies]
+    arms = [small, large, *policies]
+    currencies: set[str] = set()
+    async with RouterClient(target) as client:
+        with _progress(progress, arms, each=len(questions)) as tell:
+            replies = [await _ask_all(client, arm, questions, plan.concurrency, tell, currencies) for arm in arms]
+    measured = measure(replies[0], replies[1], dict(zip(plan.policies, replies[2:], strict=True)))
+    return Outcome(measured, len(questions), plan.concurrency, "/".join(sorted(currencies)))
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """Writes the one table and what was seen, in words."""
+    measured = outcome.measured
+    console.print(_table(outcome))
+    for comparison in measured.comparisons:
+        left_out = outcome.questions - comparison.requests
+        partial = (
+            f" {left_out} questions are left out: a tier alone gave them no answer of its own." if left_out else ""
+        )
+        console.print(f"· {comparison.sentence}{partial}", highlight=False)
+    degraded = sum(row.degraded for row in measured.rows)
+    if degraded:
+        console.print(f"· {degraded} answers are degraded: the small tier's, the large one was wanted.", style="yellow")
+    if measured.failed:
+        console.print(f"· {measured.failed} requests failed; they count as not right.", style="bold red")
+
+
+async def _ask_all(
+    client: RouterClient, arm: Arm, questions: Sequence[Question], concurrency: int, tell: Tell, currencies: set[str]
+) -> list[Reply]:
+    """The replies in the order of the questions, `concurrency` of them under way at a time."""
+    slots = asyncio.Semaphore(concurrency)
+
+    async def within_slots(question: Question) -> Reply:
+        async with slots:
+            reply = await _reply(client, arm, question, currencies)
+        tell(arm.name)
+        return reply
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(within_slots(question)) for question in questions]
+    except* (ConfigurationError, InvalidRequest) as refused:
+        raise refused.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _reply(client: RouterClient, arm: Arm, question: Question, currencies: set[str]) -> Reply:
+    started = time.perf_counter()
+    try:
+        text, answer = await _answer(client, arm, question)
+    except (ConfigurationError, InvalidRequest):
+        raise
+    except MarginalError as error:
+        return Reply(correct=False, seconds=time.perf_counter() - started, error=type(error).__name__)
+    currencies.add(answer.currency)
+    return Reply(
+        correct=question.graded(text),
+        deferred=answer.decision.verdict is Verdict.DEFER,
+        called_large=any(attempt.tier is Tier.LARGE for attempt in answer.attempts),
+        degraded=answer.degraded is not None,
+        cost_nanos=answer.total_nanos,
+        seconds=time.perf_counter() - started,
+    )
+
+
+async def _answer(client: RouterClient, arm: Arm, question: Question) -> tuple[str, Answer]:
+    text: list[str] = []
+    async with aclosing(client.ask(question.request, mode=arm.mode, policy=arm.policy)) as events:
+        async for event in events:
+            if isinstance(event, Answer):
+                return "".join(text), event
+            text.append(event.text)
+    raise AssertionError("the client ends every stream that does not raise with an Answer")
+
+
+@contextmanager
+def _progress(console: Console, arms: Sequence[Arm], *, each: int) -> Iterator[Tell]:
+    """A bar on a terminal, elsewhere a line every few seconds."""
+    if console.is_terminal:
+        with Progress(
+            TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, transient=True,
+        ) as bars:  # fmt: skip
+            bar = bars.add_task("", total=each * len(arms))
+            yield lambda arm: bars.update(bar, advance=1, description=arm)
+        return
+    done, last = 0, time.monotonic()
+
+    def tell(arm: str) -> None:
+        nonlocal done, last
+        done += 1
+        if time.monotonic() - last >= LINE_SECONDS:
+            last = time.monotonic()
+            console.print(f"asked {done} of {each * len(arms)}, now {arm}", highlight=False, soft_wrap=True)
+
+    yield tell
+
+
+def _table(outcome: Outcome) -> Table:
+    rows = outcome.measured.rows
+    ways = len({(row.arm, row.policy) for row in rows if row.arm != "random deferral"})
+    table = Table(
+        title=f"{outcome.questions} questions, each asked in {ways} ways, {outcome.concurrency} at a time",
+        title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    table.add_column("\nanswered by", no_wrap=True)
+    for heading in ("\naccuracy", "95 %\ninterval", "\ndeferred", "cost per\n1,000", "mean\nms", "\ndegraded"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if outcome.measured.failed:
+        table.add_column("\nfailed", justify="right", no_wrap=True, style="bold red")
+    costs = amounts([row.cost_nanos_per_1000 for row in rows], outcome.currency, significant=3)
+    for row, cost in zip(rows, costs, strict=True):
+        table.add_row(*_cells(row, cost), style=_STYLES.get(row.arm, ""))
+    return table
+
+
+_STYLES = {"marginal": "bold", "random deferral": "dim"}
+
+
+def _cells(row: Row, cost: str) -> list[str]:
+    name = {"marginal": f"Marginal, {row.policy}", "random deferral": "  random, same share"}.get(row.arm, row.arm)
+    interval = row.accuracy_interval
+    return [
+        name,
+        f"{row.accuracy:.1%}",
+        f"{100 * interval.low:.1f}–{100 * interval.high:.1f}",  # noqa: RUF001 (a range)
+        f"{row.deferral_share:.1%}",
+        cost,
+        f"{1_000 * row.mean_seconds:.1f}",
+        str(row.degraded),
+        str(row.failed),
+    ]

@@ -1,0 +1,83 @@
+"""`marginal trace` and `marginal reconcile`: what the services wrote into the state directory, put together."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from marginal.entrypoints.services import POLICIES_FILE
+from marginal.errors import ConfigurationError
+from marginal.evaluation.reconcile import Reconciliation, read_events
+from marginal.evaluation.reconcile import reconcile as compare
+from marginal.evaluation.traces import Span, Trace, assemble, read_spans
+from marginal.settings import read_policies
+
+LAST = "last"
+SETTLE_SECONDS = 2.0
+"""Spans and logs of a request may be written this much after its answer."""
+LOOK_AGAIN_SECONDS = 0.1
+
+Seen = TypeVar("Seen")
+
+
+def trace(trace_id: str, state_dir: Path) -> Trace:
+    """The trace of that id, or of the last request. Raises ConfigurationError when it is not there."""
+    found = _settled(lambda: _trace(trace_id, state_dir), complete=lambda found: found is not None)
+    if found is None:
+        what = "request" if trace_id == LAST else f"trace {trace_id}"
+        raise ConfigurationError(
+            f"no {what} in {state_dir}: name the directory of `marginal up` with --state-dir"
+            " (spans are kept there with --trace-exporter file)"
+        )
+    return found
+
+
+def reconcile(state_dir: Path) -> Reconciliation:
+    """The cost records against the model services' logs. Raises ConfigurationError when there are none."""
+    found = reconciliation(state_dir)
+    if found is None:
+        raise ConfigurationError(
+            f"no cost records in {state_dir}: name the directory of `marginal up` with --state-dir"
+        )
+    return found
+
+
+def reconciliation(state_dir: Path) -> Reconciliation | None:
+    """The same, None when there are no cost records."""
+    found = _settled(lambda: _reconciliation(state_dir), complete=lambda found: found.balanced)
+    return found if found.records else None
+
+
+def difference(found: Reconciliation) -> str:
+    """The reconciliation in one line."""
+    said = f"{found.records:,} cost records against the model services' logs: "
+    if found.balanced:
+        return f"{said}difference 0."
+    return f"{said}difference {found.nanos_difference:,} nano-units; see `marginal reconcile`."
+
+
+def _trace(trace_id: str, state_dir: Path) -> Trace | None:
+    spans = list(read_spans(state_dir))
+    if trace_id == LAST:
+        asked = [span for span in spans if _is_request(span)]
+        if not asked:
+            return None
+        trace_id = max(asked, key=lambda span: span.start_nanos).trace_id
+    return assemble(spans, trace_id)
+
+
+def _is_request(span: Span) -> bool:
+    return span.kind == "server" and "RouterService/" in span.name
+
+
+def _reconciliation(state_dir: Path) -> Reconciliation:
+    policies = read_policies(state_dir / POLICIES_FILE if (state_dir / POLICIES_FILE).exists() else None)
+    return compare(read_events(state_dir), policies.by_name[policies.default].prices)
+
+
+def _settled(look: Callable[[], Seen], *, complete: Callable[[Seen], bool]) -> Seen:
+    """What `look` sees once it is complete, or when it has had its time."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not complete(seen := look()) and time.monotonic() < deadline:
+        time.sleep(LOOK_AGAIN_SECONDS)
+    return seen

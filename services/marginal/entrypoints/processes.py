@@ -1,0 +1,155 @@
+"""The three services as child processes: started, watched, drained."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from marginal.errors import ConfigurationError
+
+DRAIN_SECONDS = 40.0
+"""Longer than the programs give their own streams."""
+
+TAIL_LINES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One service to start: its short name, console script, gRPC service, and what it serves.
+
+    It listens on `address` and is called by `target`.
+    """
+
+    name: str
+    script: str
+    service: str
+    address: str
+    target: str
+    serves: str
+    arguments: tuple[str, ...]
+    state_dir: Path
+
+    @property
+    def log_path(self) -> Path:
+        """Where its standard output, a JSON object a line, is written."""
+        return self.state_dir / f"{self.name}.log.jsonl"
+
+    @property
+    def spans_path(self) -> Path:
+        """Where its spans are written by the file exporter."""
+        return self.state_dir / f"{self.name}.spans.jsonl"
+
+    @property
+    def errors_path(self) -> Path:
+        """Where its standard error is written: nothing, unless it breaks."""
+        return self.state_dir / f"{self.name}.stderr.txt"
+
+
+class Running:
+    """A started program."""
+
+    def __init__(self, program: Program, process: Process) -> None:
+        self.program = program
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def ended(self) -> int:
+        """Waits for its end and gives the exit code; negative is the signal that ended it."""
+        return await self._process.wait()
+
+    async def drain(self) -> None:
+        """Asks it to end by SIGTERM and waits; ends it by SIGKILL when it takes too long."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+
+async def start(program: Program) -> Running:
+    """Starts it in a session of its own, so that ctrl-C reaches `up` alone, and tied to this process's life."""
+    program.spans_path.write_bytes(b"")
+    with program.log_path.open("wb") as log, program.errors_path.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "marginal.entrypoints.tied", program.script, *program.arguments),
+            stdin=PIPE,
+            stdout=log,
+            stderr=errors,
+            start_new_session=True,
+        )
+    return Running(program, process)
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def last_words(program: Program) -> list[str]:
+    """The last lines it wrote, log lines as `level event key=value`."""
+    logged = [_readable(line) for line in _tail(program.log_path)]
+    return [*logged, *_tail(program.errors_path)]
+
+
+def split_address(address: str, *, option: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT. Raises ConfigurationError naming the option."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigurationError(f"{option} {address}: give HOST:PORT, for example 127.0.0.1:50051")
+    return host.strip("[]"), int(port)
+
+
+def free_addresses(host: str, count: int) -> Sequence[str]:
+    """Addresses on `host` whose ports the system gives as free, all different."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server((host, 0))) for _ in range(count)]
+        return [f"{host}:{one.getsockname()[1]}" for one in sockets]
+
+
+def require_free(address: str, *, option: str) -> None:
+    """Raises ConfigurationError when something listens there already.
+
+    gRPC cannot tell: its servers share a port with one another silently (SO_REUSEPORT).
+    """
+    host, port = split_address(address, option=option)
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigurationError(
+            f"{address} cannot be listened on ({reason.lower()}): stop what listens there or name another with {option}"
+        ) from error
+
+
+def _tail(path: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return path.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:]
+    return []
+
+
+def _readable(line: str) -> str:
+    try:
+        fields = dict(json.loads(line))
+    except (ValueError, TypeError):
+        return line
+    level, event = fields.pop("level", ""), fields.pop("event", "")
+    told = " ".join(f"{key}={value}" for key, value in fields.items() if key not in {"timestamp", "service"})
+    return f"{level} {event} {told}".strip()

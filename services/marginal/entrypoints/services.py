@@ -1,0 +1,124 @@
+"""The three services that `marginal up` runs: how each is started, and the table of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from rich.table import Table
+
+from marginal.entrypoints.processes import Program, Running, free_addresses, require_free, split_address
+from marginal.errors import ConfigurationError
+from marginal.models.catalogue import Pair
+from marginal.settings import read_policies
+from marginal.telemetry.tracing import Exporter
+from marginal.transport import model_servicer, router_servicer
+
+ROUTER, SMALL, LARGE = "router", "small-model", "large-model"
+
+POLICIES_FILE = "policies.toml"
+"""The policies as they ran, kept in the state directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start, and where everything it writes goes; addresses of None are chosen by the system."""
+
+    pair: Pair
+    listen: str
+    small_listen: str | None
+    large_listen: str | None
+    policy_file: Path | None
+    state_dir: Path
+    exporter: Exporter
+    otlp_endpoint: str | None
+
+
+def programs(plan: Plan) -> tuple[Program, Program, Program]:
+    """The router, the small and the large model; port 0 is one the system chooses. Raises ConfigurationError."""
+    spare = iter(free_addresses("127.0.0.1", 3))
+    listen = _address(plan.listen, next(spare), option="--listen")
+    small = _address(plan.small_listen, next(spare), option="--small-listen")
+    large = _address(plan.large_listen, next(spare), option="--large-listen")
+    policy_file = ("--policy-file", str(plan.policy_file)) if plan.policy_file else ()
+    tiers = ("--small", _reachable(small), "--large", _reachable(large))
+    serves = f"policies of {plan.policy_file}" if plan.policy_file else "the bundled policies"
+    return (
+        _program(plan, ROUTER, router_servicer.SERVICE, listen, serves, (*tiers, *policy_file)),
+        _program(plan, SMALL, model_servicer.SERVICE, small, plan.pair.small, ("--model", plan.pair.small)),
+        _program(plan, LARGE, model_servicer.SERVICE, large, plan.pair.large, ("--model", plan.pair.large)),
+    )
+
+
+def prepare(state_dir: Path, policy_file: Path | None) -> None:
+    """Makes the state directory and keeps the policies in it. Raises ConfigurationError."""
+    read_policies(policy_file)
+    kept = policy_file or resources.files("marginal").joinpath(POLICIES_FILE)
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        (state_dir / POLICIES_FILE).write_text(kept.read_text("utf-8"), "utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{state_dir} cannot be written ({(error.strerror or '').lower()}): name another with --state-dir"
+        ) from error
+
+
+def services_table(running: Sequence[Running]) -> Table:
+    """Service, program, address, what it serves, process id."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for heading in ("service", "program", "address", "serves"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("pid", justify="right", no_wrap=True)
+    for one in running:
+        program = one.program
+        table.add_row(program.name, program.script, program.address, program.serves, str(one.pid))
+    return table
+
+
+def services_as_json(running: Sequence[Running], state_dir: Path) -> dict[str, object]:
+    """The table as plain values."""
+    services = [
+        {
+            "service": one.program.name,
+            "program": one.program.script,
+            "address": one.program.address,
+            "serves": one.program.serves,
+            "pid": one.pid,
+            "log": str(one.program.log_path),
+        }
+        for one in running
+    ]
+    return {"services": services, "state_dir": str(state_dir)}
+
+
+def _address(wanted: str | None, spare: str, *, option: str) -> str:
+    if wanted is None:
+        return spare
+    host, port = split_address(wanted, option=option)
+    address = wanted if port else f"{host}:{spare.rpartition(':')[2]}"
+    require_free(address, option=option)
+    return address
+
+
+def _program(plan: Plan, name: str, service: str, address: str, serves: str, arguments: tuple[str, ...]) -> Program:
+    tracing: tuple[str, ...] = ("--trace-exporter", plan.exporter.value)
+    if plan.exporter is Exporter.FILE:
+        tracing += ("--trace-file", str(plan.state_dir / f"{name}.spans.jsonl"))
+    if plan.otlp_endpoint:
+        tracing += ("--otlp-endpoint", plan.otlp_endpoint)
+    return Program(
+        name=name,
+        script=f"marginal-{name}",
+        service=service,
+        address=address,
+        target=_reachable(address),
+        serves=serves,
+        arguments=("--listen", address, *arguments, *tracing),
+        state_dir=plan.state_dir,
+    )
+
+
+def _reachable(address: str) -> str:
+    """Where to call a server that may listen on every interface."""
+    host, _, port = address.rpartition(":")
+    return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, address)  # noqa: S104 (compares only)

@@ -1,0 +1,185 @@
+"""`marginal up`: a small model, a large model and a router, ready when they say so, drained when told to end."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from marginal.entrypoints.processes import Program, Running, how_it_ended, last_words, start
+from marginal.entrypoints.services import (
+    LARGE,
+    ROUTER,
+    SMALL,
+    Plan,
+    prepare,
+    programs,
+    services_as_json,
+    services_table,
+)
+from marginal.entrypoints.wording import as_json
+from marginal.errors import MarginalError
+from marginal.transport.router_client import wait_until_serving
+
+READY_SECONDS = 1_800.0
+"""A first start may fetch gigabytes."""
+
+WITHOUT = {
+    ROUTER: "nothing answers without it",
+    SMALL: "requests go straight to the large tier, as many as the policy lets by",
+    LARGE: "answers degrade to the small tier",
+}
+
+Task = Callable[[str], Awaitable[bool]]
+"""Something to do with the router's target once all is ready; says whether it went well."""
+
+
+class StartFailed(MarginalError):
+    """A service ended before it was ready."""
+
+
+class RouterLost(MarginalError):
+    """The router ended although nobody asked it to."""
+
+
+class Up:
+    """The services from their start to their drain."""
+
+    def __init__(self, plan: Plan, *, console: Console, progress: Console, json: bool) -> None:
+        """`console` takes the table, as one JSON object with `json`; `progress` takes what happens meanwhile."""
+        self._plan = plan
+        self._console = console
+        self._progress = progress
+        self._json = json
+        self._told_to_end = asyncio.Event()
+        self._running: list[Running] = []
+
+    async def run(self, task: Task | None = None, *, end_after_task: bool = False) -> bool:
+        """Serves until told to end, or until `task` is done; gives what the task said, True without its word.
+
+        Raises ConfigurationError, StartFailed, RouterLost; whatever happens nothing is left running.
+        """
+        wanted = programs(self._plan)
+        prepare(self._plan.state_dir, self._plan.policy_file)
+        with self._signals():
+            try:
+                for program in wanted:
+                    self._running.append(await start(program))
+                return await self._until_told_to_end(self._serve(task, end_after_task=end_after_task))
+            finally:
+                await self._drain()
+
+    async def _serve(self, task: Task | None, *, end_after_task: bool) -> bool:
+        await self._ready()
+        self._tell()
+        well = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                watches = [group.create_task(self._watch(running)) for running in self._running]
+                if task is not None:
+                    well = await task(self._running[0].program.target)
+                if end_after_task:
+                    for watch in watches:
+                        watch.cancel()
+        except* MarginalError as failed:
+            raise failed.exceptions[0] from None
+        return well
+
+    async def _ready(self) -> None:
+        """Returns when every service is SERVING. Raises StartFailed."""
+        shown = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self._progress,
+            transient=True,
+            disable=not self._progress.is_terminal,
+        )
+        try:
+            with shown:
+                async with asyncio.TaskGroup() as group:
+                    for running in self._running:
+                        group.create_task(self._until_serving(running, shown))
+        except* MarginalError as failed:
+            raise failed.exceptions[0] from None
+
+    async def _until_serving(self, running: Running, shown: Progress) -> None:
+        program = running.program
+        row = shown.add_task(program.name, total=1)
+        serving = asyncio.create_task(
+            wait_until_serving(program.target, program.service, timeout_seconds=READY_SECONDS)
+        )
+        ended = asyncio.create_task(running.ended())
+        try:
+            await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise StartFailed(_obituary(program, ended.result()))
+            await serving
+        finally:
+            serving.cancel()
+            ended.cancel()
+        shown.update(row, completed=1)
+        if not self._progress.is_terminal:
+            self._progress.print(f"{program.name} is ready at {program.address}", highlight=False, soft_wrap=True)
+
+    async def _watch(self, running: Running) -> None:
+        """Reports the end of a service. Raises RouterLost when it is the router."""
+        code, name = await running.ended(), running.program.name
+        news = f"{name} (pid {running.pid}) {how_it_ended(code)}: {WITHOUT[name]}"
+        if name == ROUTER:
+            raise RouterLost(f"{news}; its log is {running.program.log_path}")
+        self._progress.print(f"{news}. End `marginal up` and start it again to have it back.", style="bold yellow")
+
+    async def _until_told_to_end(self, work: Coroutine[Any, Any, bool]) -> bool:
+        """What `work` says, True when it is cut short by a signal."""
+        working, told = asyncio.create_task(work), asyncio.create_task(self._told_to_end.wait())
+        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if working.done():
+            return working.result()
+        working.cancel()
+        await asyncio.wait({working})
+        return True
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first signal asks for the drain, a further one ends everything at once."""
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for one in caught:
+            loop.add_signal_handler(one, self._end)
+        try:
+            yield
+        finally:
+            for one in caught:
+                loop.remove_signal_handler(one)
+
+    def _end(self) -> None:
+        if self._told_to_end.is_set():
+            for running in self._running:
+                running.kill()
+            return
+        self._told_to_end.set()
+        self._progress.print("Draining; ctrl-C once more ends everything at once.")
+
+    async def _drain(self) -> None:
+        """The router first, so that its streams still have their tiers; then the tiers."""
+        routers = [running for running in self._running if running.program.name == ROUTER]
+        tiers = [running for running in self._running if running.program.name != ROUTER]
+        await asyncio.gather(*(running.drain() for running in routers))
+        await asyncio.gather(*(running.drain() for running in tiers))
+
+    def _tell(self) -> None:
+        if self._json:
+            self._console.out(as_json(services_as_json(self._running, self._plan.state_dir)), highlight=False)
+        else:
+            self._console.print(services_table(self._running))
+        self._console.file.flush()
+
+
+def _obituary(program: Program, code: int) -> str:
+    words = "\n".join(f"  {line}" for line in last_words(program)) or "  (it wrote nothing)"
+    return f"{program.name} {how_it_ended(code)} before it was ready; its last lines:\n{words}"

@@ -1,0 +1,193 @@
+"""RouterService from the caller's side, in domain words."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+import grpc
+from google.type.money_pb2 import Money
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from marginal.errors import BackendProtocol, TierUnavailable
+from marginal.policy.deferral import Decision, Reason, Verdict
+from marginal.pricing import NANOS_PER_UNIT
+from marginal.routing.records import Attempt, DegradedReason, Outcome
+from marginal.routing.requests import Mode, OnDegrade
+from marginal.tokens import FinishReason, Tier, Usage
+from marginal.transport.statuses import error_from_rpc
+from marginal.v1 import generation_pb2, router_pb2, router_pb2_grpc
+
+POLL_SECONDS = 0.05
+CHANNEL_OPTIONS = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of the answer: its text, the tier it comes from, and every token's margin when those were asked for."""
+
+    text: str
+    tier: Tier
+    margins: tuple[tuple[str, float | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request was answered; costs are nano-units of `currency`, `trace_id` is "" when tracing is off."""
+
+    request_id: str
+    tier: Tier
+    finish: FinishReason
+    decision: Decision
+    policy: str
+    policy_version: str
+    degraded: DegradedReason | None
+    attempts: tuple[Attempt, ...]
+    total_nanos: int
+    always_large_nanos: int
+    currency: str
+    trace_id: str
+
+
+class RouterClient:
+    """A caller of the router at `target`; use it as an async context manager."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._stub = router_pb2_grpc.RouterServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        choices: tuple[str, ...] = (),
+        policy: str = "",
+        mode: Mode = Mode.AUTO,
+        on_degrade: OnDegrade = OnDegrade.SERVE,
+        max_tokens: int | None = None,
+        margins: bool = False,
+        timeout_seconds: float = 60.0,
+    ) -> AsyncGenerator[Piece | Answer, None]:
+        """Streams the pieces of the answer as they arrive, then one Answer. Raises MarginalError.
+
+        Closing the generator cancels the request. `policy` "" is the router's default.
+        """
+        request = router_pb2.RouterServiceGenerateRequest(
+            prompt=prompt,
+            choices=choices,
+            sampling=generation_pb2.Sampling(max_tokens=max_tokens),
+            policy=policy,
+            mode=router_pb2.Mode.Value(f"MODE_{mode.name}"),
+            on_degrade=router_pb2.OnDegrade.Value(f"ON_DEGRADE_{on_degrade.name}"),
+            return_margins=margins,
+        )
+        call = self._stub.Generate(request, timeout=timeout_seconds)
+        try:
+            async for response in call:
+                if response.HasField("final"):
+                    yield _answer(response.final)
+                else:
+                    yield _piece(response.text)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        finally:
+            call.cancel()
+
+
+async def wait_until_serving(target: str, service: str, *, timeout_seconds: float) -> None:
+    """Returns once `target` reports `service` as SERVING. Raises TierUnavailable after the time."""
+    seen = "no answer"
+    try:
+        async with asyncio.timeout(timeout_seconds), grpc.aio.insecure_channel(target, CHANNEL_OPTIONS) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while True:
+                seen = await _health(stub, service)
+                if seen == "SERVING":
+                    return
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise TierUnavailable(f"{service} at {target} was not ready after {timeout_seconds:g} s: {seen}") from None
+
+
+async def _health(stub: health_pb2_grpc.HealthStub, service: str) -> str:
+    try:
+        response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2.0)
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+
+
+def _piece(delta: router_pb2.TextDelta) -> Piece:
+    margins = tuple((one.text, one.margin if one.HasField("margin") else None) for one in delta.margins)
+    return Piece(delta.text, _named(Tier, router_pb2.Tier.Name(delta.tier)), margins)
+
+
+def _answer(final: router_pb2.Final) -> Answer:
+    return Answer(
+        final.request_id,
+        _named(Tier, router_pb2.Tier.Name(final.tier)),
+        _named(FinishReason, generation_pb2.FinishReason.Name(final.finish_reason)),
+        _decision(final.decision),
+        final.decision.policy,
+        final.decision.policy_version,
+        _named(DegradedReason, router_pb2.DegradedReason.Name(final.degraded_reason))
+        if final.degraded_reason
+        else None,
+        tuple(map(_attempt, final.attempts)),
+        _nanos(final.total),
+        _nanos(final.always_large),
+        final.total.currency_code,
+        final.trace_id,
+    )
+
+
+def _decision(decision: router_pb2.Decision) -> Decision:
+    return Decision(
+        _named(Verdict, router_pb2.Verdict.Name(decision.verdict)),
+        _named(Reason, router_pb2.DecisionReason.Name(decision.reason)),
+        decision.score_name,
+        decision.score if decision.HasField("score") else None,
+        decision.threshold if decision.HasField("threshold") else None,
+        decision.tokens_seen,
+        censored=decision.censored,
+    )
+
+
+def _attempt(attempt: router_pb2.Attempt) -> Attempt:
+    usage = attempt.usage
+    return Attempt(
+        _named(Tier, router_pb2.Tier.Name(attempt.tier)),
+        attempt.model,
+        _named(Outcome, router_pb2.Outcome.Name(attempt.outcome)),
+        Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens),
+        _nanos(attempt.cost),
+        attempt.milliseconds / 1_000,
+    )
+
+
+def _nanos(money: Money) -> int:
+    return int(money.units) * NANOS_PER_UNIT + int(money.nanos)
+
+
+class _Valued(Protocol):
+    name: str
+
+
+Word = TypeVar("Word", Tier, FinishReason, Verdict, Reason, Outcome, DegradedReason)
+
+
+def _named(words: type[Word], name: str) -> Word:
+    """The member of `words` whose name ends the proto's name, e.g. TIER_SMALL."""
+    for word in words:
+        if name.endswith(f"_{word.name}"):
+            return word
+    raise BackendProtocol(f"the router answered {name}, which this version does not know")
