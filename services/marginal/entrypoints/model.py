@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
-from marginal.backends.scripted import ScriptedModel
+from marginal.backends.script_names import SCHEME, scripted_model
 from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
 from marginal.entrypoints.serving import TraceOptions, run, telemetry
 from marginal.errors import ConfigurationError
@@ -89,8 +89,8 @@ async def _serve(
 
 def load(name: str, engine: EngineSettings) -> LanguageModel:
     """Loads a model by its name, fetching it if need be. Raises ConfigurationError."""
-    if name.startswith("scripted:"):
-        return ScriptedModel.named(name)
+    if name.startswith(SCHEME):
+        return scripted_model(name)
     return LlamaCpp(fetch.resolve(name), name=Path(name).stem, settings=engine)
 
 

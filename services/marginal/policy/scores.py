@@ -77,11 +77,11 @@ def open_margin(token: Token) -> float:
 
 
 def choice_margin(token: Token, choices: Sequence[str]) -> float:
-    """Margin between the two best classes, normalised over the class set, in [0, 1]; a lower bound when truncated.
+    """Margin between the two best classes, normalised over the class set, in [0, 1]; cautious when truncated.
 
-    A class has the summed probability of the alternatives that begin it. One outside the alternatives has at most the
-    smallest listed probability and at most what the listed ones leave over, and is counted with that. Two classes that
-    begin alike cannot be told apart by the first token: margin 0. Raises EvidenceGap when no class is listed at all.
+    A class has the summed probability of the alternatives that begin it. One with none listed begins with a token of at
+    most the smallest listed probability and at most what the listed ones leave over, and is counted with that. Two
+    classes that begin alike cannot be told apart by the first token: margin 0. Raises EvidenceGap when none is listed.
     """
     ranked = _ranked(token)
     listed = [_class_mass(choice, ranked) for choice in choices]

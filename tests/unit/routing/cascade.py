@@ -1,0 +1,91 @@
+"""A router over two scripted tiers, and what a caller of it saw."""
+
+from dataclasses import dataclass, field
+
+from evidence import sure
+from fakes import RememberingRecorder, SteppingClock
+
+from marginal.backends.scripted import Script, ScriptedModel
+from marginal.errors import MarginalError
+from marginal.policy.deferral import Verdict
+from marginal.policy.thresholds import Fixed, Threshold
+from marginal.pricing import Price
+from marginal.routing.policies import DegradeRules, Policies, Policy
+from marginal.routing.records import CostRecord
+from marginal.routing.requests import Delta, Mode, OnDegrade, Request
+from marginal.routing.router import Router
+from marginal.routing.tiers import TierState
+from marginal.tokens import Generation, Message, Role, Tier
+
+INPUT_TOKENS = 10
+PRICES = {
+    Tier.SMALL: Price(input_nanos=1, output_nanos=10, call_nanos=100),
+    Tier.LARGE: Price(input_nanos=20, output_nanos=200, call_nanos=1000),
+}
+SURE = tuple(sure(0.9, text=text) for text in ("sure", " of", " it"))
+UNSURE = (sure(0.9, text="not"), sure(0.1, text=" so"), sure(0.9, text=" sure"))
+LARGE = (sure(0.9, text="large"), sure(0.9, text=" answer"))
+
+
+def script(tokens: tuple = SURE, fault: MarginalError | None = None, *, fault_at: int = 0, delay: float = 0) -> Script:
+    return Script(tokens, input_tokens=INPUT_TOKENS, fault=fault, fault_at=fault_at, first_delay_seconds=delay)
+
+
+@dataclass
+class Cascade:
+    """Scripts of both tiers and the policy; `ask` sends one request and remembers every delta."""
+
+    small: Script = field(default_factory=script)
+    large: Script = field(default_factory=lambda: script(LARGE))
+    threshold: Threshold = field(default_factory=lambda: Fixed(0.5))
+    degrade: DegradeRules = DegradeRules()
+    without_score: Verdict = Verdict.DEFER
+
+    def __post_init__(self) -> None:
+        self.deltas: list[Delta] = []
+        self.recorder = RememberingRecorder()
+        self.clock = SteppingClock()
+        self.small_model = ScriptedModel(lambda _: self.small, name="tiny")
+        self.large_model = ScriptedModel(lambda _: self.large, name="huge")
+        models = {Tier.SMALL: self.small_model, Tier.LARGE: self.large_model}
+        self.tiers = {tier: TierState(tier, model) for tier, model in models.items()}
+        policy = Policy(
+            name="test",
+            version="1",
+            score="min_margin",
+            window=3,
+            alternatives=5,
+            threshold=self.threshold,
+            without_score=self.without_score,
+            currency="USD",
+            prices=PRICES,
+            degrade=self.degrade,
+        )
+        self.router = Router(
+            self.tiers, policies=Policies({"test": policy}, "test"), recorder=self.recorder, clock=self.clock
+        )
+
+    async def ask(
+        self,
+        *,
+        mode: Mode = Mode.AUTO,
+        on_degrade: OnDegrade = OnDegrade.SERVE,
+        policy: str = "",
+        seconds: float = 10.0,
+        choices: tuple[str, ...] = (),
+    ) -> CostRecord:
+        generation = Generation((Message(Role.USER, "who knows?"),), choices=choices)
+        request = Request("request-1", generation, policy=policy, mode=mode, on_degrade=on_degrade)
+        return await self.router.route(request, self.send, timeout=seconds)
+
+    async def send(self, delta: Delta) -> None:
+        self.deltas.append(delta)
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for delta in self.deltas for token in delta.tokens)
+
+    @property
+    def outcomes(self) -> list[tuple[Tier, str, int]]:
+        """Tier, outcome and output tokens of every attempt."""
+        return [(each.tier, each.outcome.value, each.usage.output_tokens) for each in self.recorder.attempts]
