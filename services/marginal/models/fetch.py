@@ -3,17 +3,12 @@
 import functools
 import hashlib
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+from typing import Any, TextIO, cast
 
 from marginal.errors import ModelNotFetched
 from marginal.models.catalogue import BundledFile, HubFile, hub_file, models
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-SECONDS_BETWEEN_LINES = 10.0
+from marginal.models.progress import Bar, Lines
 
 
 def resolve(
@@ -55,7 +50,7 @@ def _downloaded(source: HubFile, endpoint: str | None, cache: Path | None, progr
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    lines = None if progress is sys.stderr and progress.isatty() else functools.partial(_Lines, progress)
+    shown = functools.partial(Bar if progress.isatty() else Lines, progress, source.file)
     url = hf_hub_url(source.repository, source.file, revision=source.revision, endpoint=endpoint)
     try:
         # asked first because the download itself would try a hub that is not there for half a minute
@@ -66,7 +61,7 @@ def _downloaded(source: HubFile, endpoint: str | None, cache: Path | None, progr
             revision=source.revision,
             endpoint=endpoint,
             cache_dir=cache,
-            tqdm_class=cast("Any", lines),
+            tqdm_class=cast("Any", shown),
         )
     except HfHubHTTPError as error:
         raise _missing(source, _refusal(error)) from error
@@ -118,35 +113,3 @@ def _check(path: Path, source: HubFile) -> None:
         f"model: {source.file} of {source.repository} has another content than its name says, and was removed:"
         f" expected SHA-256 {source.sha256}, actual {actual}. Fetch it again, or correct the hash if you trust it."
     )
-
-
-class _Lines:
-    """A progress bar for where there is no terminal: one line at the start and the end, and one now and then."""
-
-    def __init__(self, out: TextIO, *, desc: str = "", total: int | None = None, initial: int = 0, **_: object) -> None:
-        self._out = out
-        self._name = desc
-        self._total = total
-        self._done = initial
-        self._last = time.monotonic()
-        self._say()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
-    ) -> None:
-        self._say()
-
-    def update(self, amount: float | None = 1) -> None:
-        """Counts bytes that came (or, if negative, were lost)."""
-        self._done += int(amount or 0)
-        if time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
-            self._say()
-
-    def _say(self) -> None:
-        self._last = time.monotonic()
-        total = f" of {self._total / 1e6:.1f}" if self._total else ""
-        self._out.write(f"fetching {self._name}: {self._done / 1e6:.1f}{total} MB\n")
-        self._out.flush()
