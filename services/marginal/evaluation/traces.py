@@ -62,6 +62,14 @@ class Trace:
         return tuple(node for root in self.roots for node in _walk(root))
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing seems to be missing: there is one root, and under every client span what it called.
+
+        A call that never arrived has nothing under it either: give up waiting at some time.
+        """
+        return len(self.roots) == 1 and all(node.children for node in self.nodes if node.span.kind == "client")
+
+    @property
     def start_nanos(self) -> int:
         """When its first span started."""
         return min(node.span.start_nanos for node in self.nodes)

@@ -88,6 +88,13 @@ def test_a_span_whose_parent_was_not_written_becomes_a_root(trace_of: Callable[.
     assert [root.span.span_id for root in trace.roots] == ["server"]
 
 
+def test_a_trace_is_complete_once_every_call_has_its_answering_side(trace_of: Callable[..., Trace | None]) -> None:
+    root, call = line("root", None, kind="server"), line("call", "root", kind="client")
+    served = line("served", "call", kind="server")
+    found = [trace_of(*lines) for lines in ((root, call), (root, served), (root, call, served))]
+    assert [trace.complete for trace in found if trace] == [False, False, True]
+
+
 def test_spans_that_are_each_others_parents_end_no_reader(trace_of: Callable[..., Trace | None]) -> None:
     assert trace_of(line("a", "b"), line("b", "a")) is None
 
