@@ -27,6 +27,7 @@ STATUS_CODE = "rpc.response.status_code"
 ERROR_TYPE = "error.type"
 
 BAR_WIDTH = 16
+NAME_WIDTH = 32
 KIND_STYLES = {"server": "bold cyan", "client": "blue", "internal": "magenta"}
 
 
@@ -122,9 +123,12 @@ def _count(number: int, noun: str) -> str:
 
 
 def _short(name: str) -> str:
-    """A span's name, that of a gRPC method without its package."""
+    """A span's name: that of a call without its package, a long one (a model named by its file) without its middle."""
     name = _printable(name)
-    return name.rpartition(".")[2] if "/" in name else name
+    if "/" in name and " " not in name:
+        name = name.rpartition(".")[2]
+    half = NAME_WIDTH // 2
+    return name if len(name) <= NAME_WIDTH else f"{name[:half]}…{name[-half + 1 :]}"
 
 
 def _printable(text: str) -> str:

@@ -156,6 +156,13 @@ def test_a_trace_is_drawn_with_times_to_scale_and_what_happened(trace_of: Callab
     ]
 
 
+def test_long_names_lose_their_middle_and_calls_their_package(trace_of: Callable[..., Trace | None]) -> None:
+    model = "chat hub:owner/some-model@main/some-model-instruct.Q4.gguf"
+    text = drawn(trace_of(line("a", None, name=model), line("b", None, name=MODEL_METHOD)))
+    assert "chat hub:owner/s…nstruct.Q4.gguf " in text
+    assert "\nModelService/Generate " in text
+
+
 def test_text_from_outside_cannot_move_the_cursor_or_style_the_drawing(trace_of: Callable[..., Trace | None]) -> None:
     trace = trace_of(line("root", None, name="[red]\x1b[2J\n", attributes={"rpc.response.status_code": "\x07"}))
     text = drawn(trace)
