@@ -1,0 +1,128 @@
+"""The language models that keep the contract: one row each, real engines and real sockets. To add one, write a row."""
+
+import math
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
+from marginal.backends.script_names import token_with_margin
+from marginal.backends.scripted import Script, ScriptedModel
+from marginal.models.fetch import resolve
+from marginal.routing.ports import LanguageModel
+from marginal.tokens import FinishReason, Generation, Usage
+from marginal.transport.guard import Guard
+from marginal.transport.model_servicer import ModelServicer
+from marginal.transport.remote_model import connected
+from marginal.transport.server import OPTIONS
+from marginal.transport.validation import Limits
+
+PARALLEL = 4
+SLOW = "slowly"
+"""A question with this word is answered by scripted models at a pace that a person could follow."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under contract and, behind its back, how much it has computed: tokens, or steps of its engine.
+
+    `allowance` is the number of tokens it may compute after a close: one, or any where the engine answers faster than
+    a cancel travels.
+    """
+
+    model: LanguageModel
+    computed: Callable[[], float]
+    allowance: float = 1
+    real_engine: bool = True
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[Subject]:
+    model = ScriptedModel(_echo, context_tokens=256)
+    yield Subject(model, lambda: model.generated, real_engine=False)
+
+
+@asynccontextmanager
+async def embedded(name: str = "home-small") -> AsyncIterator[Subject]:
+    model = LlamaCpp(resolve(name), name=name, settings=EngineSettings(parallel=PARALLEL))
+    yield Subject(model, lambda: model.measured()["n_decode_total"])
+    model.close()
+
+
+@asynccontextmanager
+async def remote(served: Subject, *, allowance: float) -> AsyncIterator[Subject]:
+    server = grpc.aio.server(interceptors=[Guard(Untraced(), max_calls=64, trust_baggage=True)], options=OPTIONS)
+    ModelServicer(served.model, name="served", limits=Limits(), recorder=Unrecorded()).register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with connected(f"127.0.0.1:{port}") as model:
+        yield Subject(model, served.computed, allowance, served.real_engine)
+    await server.stop(None)
+
+
+@asynccontextmanager
+async def home_large() -> AsyncIterator[Subject]:
+    async with embedded("home-large") as subject:
+        yield subject
+
+
+@asynccontextmanager
+async def remote_scripted() -> AsyncIterator[Subject]:
+    async with scripted() as served, remote(served, allowance=1) as subject:
+        yield subject
+
+
+@asynccontextmanager
+async def remote_embedded() -> AsyncIterator[Subject]:
+    async with embedded() as served, remote(served, allowance=math.inf) as subject:
+        yield subject
+
+
+ROWS = {
+    "scripted": scripted,
+    "home-small in process": embedded,
+    "home-large in process": home_large,
+    "scripted over gRPC": remote_scripted,
+    "home-small over gRPC": remote_embedded,
+}
+
+
+def _echo(generation: Generation) -> Script:
+    """Answers with twenty words of its own and the question's; how sure it is of each depends on the question."""
+    question = generation.messages[-1].text
+    words = [*question.split()[:4], *(f"w{i}" for i in range(18)), "漢", "é"]
+    margins = (0.3 + 0.7 * zlib.crc32(f"{question}{i}".encode()) / 2**32 for i in range(len(words)))
+    tokens = tuple(token_with_margin(f"{word} ", margin) for word, margin in zip(words, margins, strict=True))
+    return Script(tokens, delay_seconds=0.05 if SLOW in question else 0.001)
+
+
+class Unrecorded:
+    """A recorder of generations that keeps nothing."""
+
+    @contextmanager
+    def generation_span(self, model_name: str) -> Iterator[Callable[..., None]]:  # noqa: ARG002
+        def ended(usage: Usage, finish: FinishReason | None, *, cancelled: bool) -> None:
+            """Keeps nothing."""
+
+        yield ended
+
+
+class Untraced:
+    """A tracer of calls that traces none; also the span of such a call."""
+
+    metadata: dict[str, str] = {}  # noqa: RUF012
+
+    def ended(self, status_code: str) -> None:
+        """Keeps nothing."""
+
+    def server_call(self, *_: Any, **__: Any) -> "AbstractContextManager[Untraced]":
+        return nullcontext(self)
+
+    def client_call(self, *_: Any) -> "Untraced":
+        return self
+
+    def tenant(self, _: str) -> AbstractContextManager[None]:
+        return nullcontext()

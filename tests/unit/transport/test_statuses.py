@@ -1,0 +1,32 @@
+import grpc
+import pytest
+
+from marginal.errors import InvalidRequest, MarginalError, ModelFault
+from marginal.transport.statuses import INTERNAL, OUTSIDE
+
+
+def kinds(root: type[MarginalError]) -> set[type[MarginalError]]:
+    return {root}.union(*map(kinds, root.__subclasses__()))
+
+
+ABSTRACT = {MarginalError, ModelFault}
+
+
+def test_every_error_of_ours_has_a_deliberate_status() -> None:
+    assert kinds(MarginalError) - ABSTRACT == set(OUTSIDE)
+
+
+def test_every_reason_is_told_apart() -> None:
+    reasons = [outside.reason for outside in OUTSIDE.values()] + [INTERNAL.reason]
+    assert len(reasons) == len(set(reasons))
+
+
+def test_only_the_callers_mistakes_blame_the_caller() -> None:
+    blaming = {kind for kind, outside in OUTSIDE.items() if outside.code is grpc.StatusCode.INVALID_ARGUMENT}
+    assert blaming == {InvalidRequest}
+
+
+@pytest.mark.parametrize("kind", sorted(OUTSIDE, key=lambda kind: kind.__name__))
+def test_a_hint_to_retry_comes_only_with_unavailable(kind: type[MarginalError]) -> None:
+    outside = OUTSIDE[kind]
+    assert outside.retry_seconds is None or outside.code is grpc.StatusCode.UNAVAILABLE
