@@ -92,9 +92,6 @@ def answer_as_json(text: str, answer: Answer) -> dict[str, object]:
 
 def summary(answer: Answer) -> Table:
     """Which tier answered, why, what that saved, and where to look further."""
-    saved = answer.always_large_nanos - answer.total_nanos
-    share = f" ({abs(saved) / answer.always_large_nanos:.0%})" if answer.always_large_nanos else ""
-    [amount] = amounts([abs(saved)], answer.currency)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -103,7 +100,7 @@ def summary(answer: Answer) -> Table:
     if answer.degraded:
         grid.add_row("degraded", Text(f"{DEGRADED[answer.degraded]}: this is the small answer", "yellow"))
     grid.add_row("policy", f"{answer.policy} ({answer.policy_version})" if answer.policy_version else answer.policy)
-    grid.add_row("saved" if saved >= 0 else "extra", f"{amount}{share} against always-large")
+    grid.add_row(*_saved(answer))
     grid.add_row("trace", answer.trace_id or "off")
     return grid
 
@@ -122,6 +119,18 @@ def attempts_table(answer: Answer) -> Table:
     table.add_row("total", "", "", "", "", total, "", style="bold")
     table.add_row("always-large", "", "", "", "", always_large, "", style="dim")
     return table
+
+
+def _saved(answer: Answer) -> tuple[str, str]:
+    """What the answer cost less, or more, than the large tier alone would have."""
+    saved = answer.always_large_nanos - answer.total_nanos
+    [amount] = amounts([abs(saved)], answer.currency)
+    share = f", {abs(saved) / answer.always_large_nanos:.0%}" if answer.always_large_nanos else ""
+    return (
+        ("saved", f"{amount}{share} less than always-large")
+        if saved >= 0
+        else ("extra", f"{amount}{share} more than always-large")
+    )
 
 
 def _tier(answer: Answer) -> str:

@@ -15,7 +15,7 @@ from marginal.entrypoints import demo as demonstration
 from marginal.entrypoints import inspection
 from marginal.entrypoints.services import Plan
 from marginal.entrypoints.up import Up
-from marginal.entrypoints.wording import as_json
+from marginal.entrypoints.wording import as_json, bulleted
 from marginal.errors import ConfigurationError, MarginalError, TierUnavailable
 from marginal.evaluation import reconcile as reconciling
 from marginal.evaluation import traces, waterfall
@@ -235,7 +235,7 @@ async def _demo(target: str, plan: demonstration.Plan, state_dir: Path | None, *
     else:
         demonstration.show(outcome, console)
         if found:
-            console.print(f"· {inspection.difference(found)}")
+            console.print(bulleted([inspection.difference(found)]))
     return outcome.measured.failed == 0
 
 

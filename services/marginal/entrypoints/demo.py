@@ -11,10 +11,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from marginal.entrypoints.wording import amounts
+from marginal.entrypoints.wording import amounts, bulleted
 from marginal.errors import ConfigurationError, InvalidRequest, MarginalError
-from marginal.evaluation.demo import Measured, Reply, Row, measure
+from marginal.evaluation.demo import Comparison, Measured, Reply, Row, measure
 from marginal.evaluation.questions import Question, read_questions, spread
 from marginal.policy.deferral import Verdict
 from marginal.routing.requests import Mode
@@ -88,17 +89,21 @@ def show(outcome: Outcome, console: Console) -> None:
     """Writes the one table and what was seen, in words."""
     measured = outcome.measured
     console.print(_table(outcome))
-    for comparison in measured.comparisons:
-        left_out = outcome.questions - comparison.requests
-        partial = (
-            f" {left_out} questions are left out: a tier alone gave them no answer of its own." if left_out else ""
-        )
-        console.print(f"· {comparison.sentence}{partial}", highlight=False)
+    console.print()
+    remarks = [Text(_remark(comparison, outcome.questions)) for comparison in measured.comparisons]
     degraded = sum(row.degraded for row in measured.rows)
     if degraded:
-        console.print(f"· {degraded} answers are degraded: the small tier's, the large one was wanted.", style="yellow")
+        words = "answers in all are degraded: the small tier's, though the large one was wanted."
+        remarks.append(Text(f"{degraded} {words}", "yellow"))
     if measured.failed:
-        console.print(f"· {measured.failed} requests failed; they count as not right.", style="bold red")
+        remarks.append(Text(f"{measured.failed} requests failed; they count as not right.", "bold red"))
+    console.print(bulleted(remarks))
+
+
+def _remark(comparison: Comparison, questions: int) -> str:
+    left_out = questions - comparison.requests
+    partial = f" {left_out} questions are left out: a tier alone gave them no answer of its own." if left_out else ""
+    return f"{comparison.sentence}{partial}"
 
 
 async def _ask_all(
@@ -181,29 +186,29 @@ def _table(outcome: Outcome) -> Table:
         title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False,
     )  # fmt: skip
     table.add_column("\nanswered by", no_wrap=True)
-    for heading in ("\naccuracy", "95 %\ninterval", "\ndeferred", "cost per\n1,000", "mean\nms", "\ndegraded"):
+    for heading in ("\naccuracy", "95%\ninterval", "\ndeferred", "cost per\n1,000", "mean\nms", "\ndegraded"):
         table.add_column(heading, justify="right", no_wrap=True)
     if outcome.measured.failed:
         table.add_column("\nfailed", justify="right", no_wrap=True, style="bold red")
     costs = amounts([row.cost_nanos_per_1000 for row in rows], outcome.currency, significant=3)
     for row, cost in zip(rows, costs, strict=True):
-        table.add_row(*_cells(row, cost), style=_STYLES.get(row.arm, ""))
+        table.add_row(*_cells(row, cost)[: len(table.columns)], style=_STYLES.get(row.arm, ""))
     return table
 
 
+_NAMES = {"marginal": "Marginal, {}", "random deferral": "  random, same share"}
 _STYLES = {"marginal": "bold", "random deferral": "dim"}
 
 
 def _cells(row: Row, cost: str) -> list[str]:
-    name = {"marginal": f"Marginal, {row.policy}", "random deferral": "  random, same share"}.get(row.arm, row.arm)
     interval = row.accuracy_interval
     return [
-        name,
+        _NAMES.get(row.arm, row.arm).format(row.policy),
         f"{row.accuracy:.1%}",
         f"{100 * interval.low:.1f}–{100 * interval.high:.1f}",  # noqa: RUF001 (a range)
         f"{row.deferral_share:.1%}",
         cost,
         f"{1_000 * row.mean_seconds:.1f}",
-        str(row.degraded),
-        str(row.failed),
+        "" if row.arm == "random deferral" else str(row.degraded),
+        "" if row.arm == "random deferral" else str(row.failed),
     ]

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import json
+import random
 import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from marginal.errors import ConfigurationError
@@ -17,6 +18,7 @@ DRAIN_SECONDS = 40.0
 """Longer than the programs give their own streams."""
 
 TAIL_LINES = 8
+CHOSEN_PORTS = range(20_000, 30_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +119,15 @@ def split_address(address: str, *, option: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def free_addresses(host: str, count: int) -> Sequence[str]:
-    """Addresses on `host` whose ports the system gives as free, all different."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server((host, 0))) for _ in range(count)]
-        return [f"{host}:{one.getsockname()[1]}" for one in sockets]
+def free_addresses(host: str, count: int) -> list[str]:
+    """Different addresses on `host` where nothing listens.
+
+    Their ports lie below those that systems hand out by themselves (from 32768 or 49152): nothing comes to take one
+    between this choice and the start, not even a client that calls a server which is not there yet.
+    """
+    ports = random.sample(CHOSEN_PORTS, k=len(CHOSEN_PORTS))
+    addresses = (f"{host}:{port}" for port in ports)
+    return list(islice(filter(_free, addresses), count))
 
 
 def require_free(address: str, *, option: str) -> None:
@@ -133,10 +139,18 @@ def require_free(address: str, *, option: str) -> None:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
-        reason = error.strerror or str(error)
         raise ConfigurationError(
-            f"{address} cannot be listened on ({reason.lower()}): stop what listens there or name another with {option}"
+            f"{address} cannot be listened on ({(error.strerror or str(error)).lower()}):"
+            f" stop what listens there or name another with {option}"
         ) from error
+
+
+def _free(address: str) -> bool:
+    try:
+        require_free(address, option="")
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _tail(path: Path) -> list[str]:

@@ -1,10 +1,12 @@
 """Decisions, amounts and margins as people read them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.color import Color
+from rich.console import RenderableType
 from rich.style import Style
+from rich.table import Table
 
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.pricing import NANOS_PER_UNIT
@@ -54,6 +56,14 @@ def margin_style(margin: float | None) -> Style:
         return Style(dim=True)
     sure = min(1.0, max(0.0, margin))
     return Style(color=Color.from_rgb(220 * min(1.0, 2 - 2 * sure), 200 * min(1.0, 2 * sure), 40))
+
+
+def bulleted(lines: Iterable[RenderableType]) -> Table:
+    """Lines with a dot before each, their continuations indented."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for line in lines:
+        grid.add_row("·", line)
+    return grid
 
 
 def printable(text: str) -> str:

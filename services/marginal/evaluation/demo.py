@@ -70,6 +70,7 @@ class Comparison:
     gap_to_large_points: float
     gap_interval: Interval
     cost_of_large_only: float | None
+    degraded: int = 0
 
     @property
     def sentence(self) -> str:
@@ -88,9 +89,14 @@ class Comparison:
             between=f"level with large-only, {gap:+.1f} points",
         )
         cost = "" if self.cost_of_large_only is None else f" and {self.cost_of_large_only:.0%} of its cost"
+        outage = (
+            f" {self.degraded} of its answers are degraded, and random deferral is reckoned as if none would be."
+            if self.degraded
+            else ""
+        )
         return (
             f"{self.policy} deferred {self.deferral_share:.1%} and {random_deferral};"
-            f" it is {large_only}, with {self.calls_to_large_share:.1%} of its calls{cost}."
+            f" it is {large_only}, with {self.calls_to_large_share:.1%} of its calls{cost}.{outage}"
         )
 
 
@@ -243,9 +249,10 @@ def _compare(policy: str, trios: Sequence[Trio], resampled: Sequence[_Shares]) -
         gap(shares),
         _interval(resampled, gap),
         sum(reply.cost_nanos for reply, _, _ in trios) / large_cost if large_cost else None,
+        degraded=sum(reply.degraded for reply, _, _ in trios),
     )
 
 
 def _in_words(interval: Interval, *, above: str, below: str, between: str) -> str:
     words = above if interval.low > 0 else below if interval.high < 0 else between
-    return f"{words} (95 % interval {interval.low:+.1f} to {interval.high:+.1f})"
+    return f"{words} (95% interval {interval.low:+.1f} to {interval.high:+.1f})"

@@ -102,6 +102,12 @@ def test_degraded_answers_are_counted_and_keep_their_own_grade() -> None:
     assert (marginal.degraded, marginal.accuracy, marginal.deferral_share) == (40, 0.6, 0.4)
 
 
+def test_a_comparison_under_an_outage_says_that_random_deferral_had_none() -> None:
+    degraded = [Reply(correct=False, deferred=True, degraded=True) if reply.deferred else reply for reply in KNOWING]
+    comparison = measure(SMALL, LARGE, {"default": degraded}).comparisons[0]
+    assert "40 of its answers are degraded, and random deferral is reckoned as if none would be" in comparison.sentence
+
+
 def test_questions_without_a_genuine_large_answer_are_left_out_of_the_comparison() -> None:
     interrupted = [*LARGE[:50], *(Reply(reply.correct, deferred=True, degraded=True) for reply in SMALL[50:])]
     table = measure(SMALL, interrupted, {"default": KNOWING})
