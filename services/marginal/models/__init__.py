@@ -1,0 +1,1 @@
+"""The bundled home pair, the catalogue of models, and how a name becomes a file."""
