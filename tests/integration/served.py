@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from unit.routing.cascade import Cascade
 
 from marginal.telemetry.tracing import tracing_to
 from marginal.transport.guard import Guard
@@ -13,6 +12,7 @@ from marginal.transport.router_servicer import RouterServicer
 from marginal.transport.server import OPTIONS
 from marginal.transport.validation import Limits
 from marginal.v1 import router_pb2
+from unit.routing.cascade import Cascade
 
 GENERATE = "/marginal.v1.RouterService/Generate"
 COMPLETE = "/marginal.v1.RouterService/Complete"
@@ -46,9 +46,7 @@ class Served:
 
 
 @asynccontextmanager
-async def served(
-    cascade: Cascade, *, limits: Limits | None = None, max_calls: int = 64
-) -> AsyncIterator[Served]:
+async def served(cascade: Cascade, *, limits: Limits | None = None, max_calls: int = 64) -> AsyncIterator[Served]:
     """Serves a cascade; afterwards no call may be left over."""
     tracer = tracing_to(None, service_name="test", version="1").tracer
     guard = Guard(tracer, max_calls=max_calls, trust_baggage=False)

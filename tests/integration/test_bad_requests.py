@@ -8,13 +8,13 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from integration.served import COMPLETE, Served, served
-from unit.routing.cascade import LARGE, UNSURE, Cascade, script
 
+from integration.served import COMPLETE, Served, served
 from marginal.errors import DeadlineExceeded, InvalidRequest, MarginalError, TierUnavailable
 from marginal.transport.statuses import OUTSIDE, error_from_rpc
 from marginal.transport.validation import Limits
 from marginal.v1 import generation_pb2, router_pb2
+from unit.routing.cascade import LARGE, UNSURE, Cascade, script
 
 Request = router_pb2.RouterServiceGenerateRequest
 Sampling = generation_pb2.Sampling

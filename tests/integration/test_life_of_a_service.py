@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from integration.processes import answer, deployed
 
+from integration.processes import answer, deployed
 from marginal.entrypoints.services import LARGE, ROUTER, SMALL
 from marginal.errors import MarginalError, TierUnavailable
 from marginal.routing.records import DegradedReason

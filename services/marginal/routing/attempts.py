@@ -66,7 +66,8 @@ async def attempting(
 ) -> AsyncIterator[RunningAttempt]:
     """Calls a tier; leaving it stops the generation and hands the priced Attempt to `ended`, whatever happened.
 
-    `timeout` is in seconds. A fault of the model after the commit point is raised as StreamInterrupted.
+    `timeout` is in seconds. A call that failed before its first token costs nothing. A fault of the model after the
+    commit point is raised as StreamInterrupted.
     """
     started, fault = clock(), None
     chunks = state.model.generate(generation, timeout=timeout)
@@ -85,6 +86,7 @@ async def attempting(
     finally:
         if running.answered and fault is None:
             state.answered()
-        cost_nanos = policy.cost(state.tier, running.usage)
+        refused = fault is not None and not running.answered
+        cost_nanos = 0 if refused else policy.cost(state.tier, running.usage)
         seconds = clock() - started
         ended(Attempt(state.tier, state.model_name, running.outcome, running.usage, cost_nanos, seconds, fault))

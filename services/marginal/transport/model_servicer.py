@@ -8,7 +8,7 @@ import grpc
 
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import Evidence, FinishReason, Usage
-from marginal.transport import messages, validation
+from marginal.transport import model_messages, validation
 from marginal.transport.deadlines import within
 from marginal.transport.validation import Limits
 from marginal.v1 import model_pb2, model_pb2_grpc
@@ -47,12 +47,12 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     async def GetModel(self, request: model_pb2.GetModelRequest, context: Any) -> model_pb2.GetModelResponse:  # noqa: ARG002
         description = replace(await self._model.describe(), evidence=self.evidence)
-        return messages.description_to_proto(description)
+        return model_messages.description_to_proto(description)
 
     async def Generate(  # type: ignore[override]  # writes to the context, so that a cancel is a CancelledError here
         self, request: model_pb2.ModelServiceGenerateRequest, context: Any
     ) -> None:
-        generation = messages.generation_from_proto(request, self._limits)
+        generation = model_messages.generation_from_proto(request, self._limits)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
         with self._recorder.generation_span(self._name) as ended:
             usage, finish = Usage(), None
@@ -60,6 +60,6 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
                 async with within(timeout), aclosing(self._model.generate(generation, timeout=timeout)) as chunks:
                     async for chunk in chunks:
                         usage, finish = chunk.usage, chunk.finish
-                        await context.write(messages.chunk_to_proto(chunk))
+                        await context.write(model_messages.chunk_to_proto(chunk))
             finally:
                 ended(usage, finish, cancelled=finish is None)

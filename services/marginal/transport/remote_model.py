@@ -9,7 +9,7 @@ import grpc
 
 from marginal.errors import TierUnavailable
 from marginal.tokens import Chunk, Generation, ModelDescription
-from marginal.transport import messages
+from marginal.transport import model_messages
 from marginal.transport.statuses import error_from_rpc
 from marginal.transport.tracing import CallTracer, client_interceptors
 from marginal.v1 import model_pb2, model_pb2_grpc
@@ -46,14 +46,17 @@ class RemoteModel:
             response = await self._stub.GetModel(model_pb2.GetModelRequest(), timeout=DESCRIBE_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None
-        return messages.description_from_proto(response)
+        return model_messages.description_from_proto(response)
 
     async def generate(self, generation: Generation, *, timeout: float | None = None) -> AsyncGenerator[Chunk, None]:
         """Streams Generate; closing cancels the call."""
-        call = self._stub.Generate(messages.generation_to_proto(generation), timeout=timeout)
+        call = self._stub.Generate(model_messages.generation_to_proto(generation), timeout=timeout)
         try:
             async for response in call:
-                yield messages.chunk_from_proto(response)
+                chunk = model_messages.chunk_from_proto(response)
+                if chunk.finish is not None:
+                    await call.code()  # the trailers, so that closing does not cancel a call that has ended well
+                yield chunk
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None
         except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from marginal.errors import InvalidRequest
 from marginal.routing.records import CostRecord
 from marginal.routing.requests import Delta
 from marginal.routing.router import Router, Send
-from marginal.transport import messages, validation
+from marginal.transport import router_messages, validation
 from marginal.transport.deadlines import within
 from marginal.transport.tracing import CallTracer
 from marginal.transport.validation import Limits
@@ -40,10 +40,10 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.RouterServiceGenerateRequest, context: Any
     ) -> None:
         async def send(delta: Delta) -> None:
-            await context.write(messages.delta_to_proto(delta, margins=request.return_margins))
+            await context.write(router_messages.delta_to_proto(delta, margins=request.return_margins))
 
         record = await self._route(request, context, send)
-        await context.write(router_pb2.RouterServiceGenerateResponse(final=messages.final_to_proto(record)))
+        await context.write(router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record)))
 
     async def Complete(self, request: router_pb2.CompleteRequest, context: Any) -> router_pb2.CompleteResponse:
         pieces: list[str] = []
@@ -52,11 +52,11 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             pieces.extend(token.text for token in delta.tokens)
 
         record = await self._route(request.request, context, collect)
-        return router_pb2.CompleteResponse(text="".join(pieces), final=messages.final_to_proto(record))
+        return router_pb2.CompleteResponse(text="".join(pieces), final=router_messages.final_to_proto(record))
 
     async def _route(self, asked: router_pb2.RouterServiceGenerateRequest, context: Any, send: Send) -> CostRecord:
         tenant = _tenant(context.invocation_metadata())
-        request = messages.request_from_proto(asked, self._limits, request_id=uuid.uuid4().hex, tenant=tenant)
+        request = router_messages.request_from_proto(asked, self._limits, request_id=uuid.uuid4().hex, tenant=tenant)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
         with self._tracer.tenant(tenant):
             async with within(timeout):

@@ -1,8 +1,8 @@
 import pytest
-from evidence import blind, spread, sure
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evidence import blind, spread, sure
 from marginal.policy.deferral import Decision, Deferral, Reason, Verdict
 from marginal.policy.scores import SCORES
 from marginal.tokens import EarlyStop, Token

@@ -2,10 +2,10 @@ import math
 import random
 
 import pytest
-from evidence import blind, spread, sure
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evidence import blind, spread, sure
 from marginal.policy.scores import SCORES, EvidenceGap, choice_margin, margin, open_margin
 from marginal.tokens import Alternative, Token
 

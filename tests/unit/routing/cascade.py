@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from evidence import sure
 from fakes import RememberingRecorder, SteppingClock
-
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import MarginalError
 from marginal.policy.deferral import Verdict
@@ -38,7 +37,7 @@ class Cascade:
     small: Script = field(default_factory=script)
     large: Script = field(default_factory=lambda: script(LARGE))
     threshold: Threshold = field(default_factory=lambda: Fixed(0.5))
-    degrade: DegradeRules = DegradeRules()
+    degrade: DegradeRules = field(default_factory=DegradeRules)
     without_score: Verdict = Verdict.DEFER
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import math
 
 import pytest
+
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import TierUnavailable
 from marginal.routing.evidence import probe

@@ -1,9 +1,8 @@
 import asyncio
 
 import pytest
-from evidence import blind, sure
-from unit.routing.cascade import INPUT_TOKENS, LARGE, PRICES, UNSURE, Cascade, script
 
+from evidence import blind, sure
 from marginal.errors import DeadlineExceeded, InvalidRequest, StreamInterrupted, TierUnavailable
 from marginal.policy.deferral import Reason, Verdict
 from marginal.policy.thresholds import TargetRate
@@ -11,6 +10,7 @@ from marginal.routing.policies import DegradeRules
 from marginal.routing.records import DegradedReason
 from marginal.routing.requests import Delta, Mode, OnDegrade
 from marginal.tokens import EarlyStop, FinishReason, Tier, Usage
+from unit.routing.cascade import INPUT_TOKENS, LARGE, PRICES, UNSURE, Cascade, script
 
 SMALL, BIG = Tier.SMALL, Tier.LARGE
 DOWN = TierUnavailable("down")
@@ -71,6 +71,11 @@ async def test_every_attempt_is_charged_at_its_own_price() -> None:
 async def test_a_kept_answer_says_what_the_large_tier_would_have_cost() -> None:
     record = await Cascade().ask()
     assert record.always_large_nanos == PRICES[BIG].cost(Usage(INPUT_TOKENS, 3))
+
+
+async def test_a_call_that_failed_before_its_first_token_costs_nothing() -> None:
+    record = await Cascade(small=script(UNSURE), large=script(LARGE, DOWN)).ask()
+    assert [attempt.cost_nanos > 0 for attempt in record.attempts] == [True, False, True]
 
 
 async def test_the_record_is_made_before_the_caller_has_it() -> None:

@@ -1,0 +1,99 @@
+"""Messages of ModelService and values, both directions."""
+
+from marginal.tokens import Chunk, EarlyStop, Evidence, FinishReason, Generation, ModelDescription, Usage
+from marginal.transport import validation
+from marginal.transport.generation_messages import (
+    messages_from_proto,
+    number_of,
+    sampling_from_proto,
+    token_from_proto,
+    token_to_proto,
+    usage_to_proto,
+    value_of,
+)
+from marginal.transport.validation import Limits
+from marginal.v1 import generation_pb2, model_pb2
+
+
+def generation_to_proto(generation: Generation) -> model_pb2.ModelServiceGenerateRequest:
+    """What a model service is asked."""
+    sampling, stop = generation.sampling, generation.early_stop
+    return model_pb2.ModelServiceGenerateRequest(
+        messages=[
+            generation_pb2.Message(role=number_of(generation_pb2.Role, "ROLE", message.role), text=message.text)
+            for message in generation.messages
+        ],
+        sampling=generation_pb2.Sampling(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+        ),
+        alternatives=generation.alternatives,
+        choices=generation.choices,
+        early_stop=model_pb2.EarlyStop(score=stop.score, window=stop.window, threshold=stop.threshold)
+        if stop
+        else None,
+    )
+
+
+def generation_from_proto(request: model_pb2.ModelServiceGenerateRequest, limits: Limits) -> Generation:
+    """What a model service was asked. Raises InvalidRequest."""
+    stop = request.early_stop
+    return Generation(
+        messages=validation.messages(messages_from_proto(request.messages), field="messages", limits=limits),
+        sampling=validation.sampling(sampling_from_proto(request.sampling), limits=limits),
+        alternatives=validation.alternatives(request.alternatives, limits=limits),
+        choices=validation.choices(request.choices, limits=limits),
+        early_stop=validation.early_stop(EarlyStop(stop.score, stop.window, stop.threshold))
+        if request.HasField("early_stop")
+        else None,
+    )
+
+
+def chunk_to_proto(chunk: Chunk) -> model_pb2.ModelServiceGenerateResponse:
+    """A piece of a generation; tokens and the finish travel in messages of their own."""
+    response = model_pb2.ModelServiceGenerateResponse(usage=usage_to_proto(chunk.usage))
+    if chunk.finish is not None:
+        response.finish.reason = number_of(generation_pb2.FinishReason, "FINISH_REASON", chunk.finish)
+    else:
+        response.tokens.tokens.extend(map(token_to_proto, chunk.tokens))
+    return response
+
+
+def chunk_from_proto(response: model_pb2.ModelServiceGenerateResponse) -> Chunk:
+    """The piece of a generation in a model service's message."""
+    finish = None
+    if response.HasField("finish"):
+        prefix = "FINISH_REASON"
+        finish = value_of(FinishReason, generation_pb2.FinishReason, prefix, response.finish.reason, field="finish")
+    usage = response.usage
+    return Chunk(
+        tokens=tuple(map(token_from_proto, response.tokens.tokens)),
+        usage=Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens),
+        finish=finish,
+    )
+
+
+def description_to_proto(description: ModelDescription) -> model_pb2.GetModelResponse:
+    """What a model service says of its model."""
+    evidence = description.evidence
+    return model_pb2.GetModelResponse(
+        name=description.name,
+        context_tokens=description.context_tokens,
+        max_alternatives=description.max_alternatives,
+        evidence=model_pb2.Evidence(
+            proven=evidence.proven,
+            shortfall=evidence.shortfall or "",
+            tokens=evidence.tokens,
+            alternatives=evidence.alternatives,
+        ),
+    )
+
+
+def description_from_proto(response: model_pb2.GetModelResponse) -> ModelDescription:
+    """The model behind a model service."""
+    seen = response.evidence
+    shortfall = None if seen.proven else seen.shortfall or "no evidence reported"
+    evidence = Evidence(shortfall, tokens=seen.tokens, alternatives=seen.alternatives)
+    return ModelDescription(response.name, response.context_tokens, response.max_alternatives, evidence)
