@@ -1,1 +1,1 @@
-"""Language models of every kind; each class keeps the promises of `routing.ports.LanguageModel`."""
+"""Language models in process; every class is a LanguageModel."""

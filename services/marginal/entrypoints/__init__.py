@@ -1,0 +1,1 @@
+"""The programs: the only readers of the environment."""

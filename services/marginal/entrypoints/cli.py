@@ -29,6 +29,7 @@ from marginal.transport.router_client import wait_until_serving
 ROUTER = "127.0.0.1:50051"
 STATE_DIR = Path(".marginal")
 READY_SECONDS = 3.0
+LIMIT = 300
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode="rich")
 
@@ -60,9 +61,13 @@ DemoStateDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 Questions = Annotated[
-    Path | None, typer.Option(help="A JSON object with id, task, request and answer a line; bundled ones by default.")
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_QUESTIONS",
+        help="For the demo, a JSON object with id, task, request and answer a line; bundled ones by default.",
+    ),
 ]
-Limit = Annotated[int, typer.Option(min=1, help="Questions at most, every task in its share.")]
+Limit = Annotated[int, typer.Option(min=1, help="For the demo, questions at most; every task in its share.")]
 PolicyNames = Annotated[list[str], typer.Option("--policy", help="A policy to measure; may be given several times.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at a time.")]
 
@@ -101,6 +106,8 @@ def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="Run the demo once ready; end after it without a terminal.")
     ] = False,
+    questions: Questions = None,
+    limit: Limit = LIMIT,
     json: AsJson = False,
 ) -> None:
     """Start the two models and the router, and serve until ctrl-C."""
@@ -115,11 +122,12 @@ def up(
         exporter=Exporter(trace_exporter.value),
         otlp_endpoint=otlp_endpoint,
     )
+    measured = demonstration.Plan(demonstration.questions(questions, limit=limit)) if demo else None
     console, progress = _consoles()
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
 
     async def afterwards(target: str) -> bool:
-        well = await _demo(target, demonstration.Plan(), state_dir, json=json) if demo else True
+        well = await _demo(target, measured, state_dir, json=json) if measured else True
         if interactive and not json:
             console.print(_what_next(target), highlight=False)
         return well
@@ -177,7 +185,7 @@ def ask(
 )
 def demo(
     questions: Questions = None,
-    limit: Limit = 300,
+    limit: Limit = LIMIT,
     policy: PolicyNames = list(demonstration.POLICIES),  # noqa: B006 (typer copies it)
     concurrency: Concurrency = 4,
     target: Target = ROUTER,
@@ -185,7 +193,8 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """Ask held-out questions with known answers; measure accuracy and cost against random deferral."""
-    plan = demonstration.Plan(questions, limit, tuple(dict.fromkeys(policy)), concurrency)
+    asked = demonstration.questions(questions, limit=limit)
+    plan = demonstration.Plan(asked, tuple(dict.fromkeys(policy)), concurrency)
 
     async def measure() -> bool:
         await _router_at(target)
@@ -274,3 +283,7 @@ def _what_next(target: str) -> str:
         "  marginal trace last\n"
         "ctrl-C drains and ends."
     )
+
+
+if __name__ == "__main__":
+    main()

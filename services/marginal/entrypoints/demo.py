@@ -32,10 +32,9 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a demo asks: `limit` questions of a file (None: the bundled ones), in every arm."""
+    """What a demo asks: every question in every arm, `concurrency` at a time."""
 
-    questions: Path | None = None
-    limit: int = 300
+    questions: tuple[Question, ...]
     policies: tuple[str, ...] = POLICIES
     concurrency: int = 4
 
@@ -69,20 +68,23 @@ class Arm:
     policy: str
 
 
+def questions(path: Path | None, *, limit: int) -> tuple[Question, ...]:
+    """Questions of a file, None for the bundled one, every task in its share. Raises ConfigurationError."""
+    return spread(read_questions(path or files("marginal.models").joinpath(HOME_QUESTIONS)), limit=limit)
+
+
 async def run(target: str, plan: Plan, *, progress: Console) -> Outcome:
-    """Asks everything and measures. Raises ConfigurationError, and InvalidRequest when the router refuses a policy."""
-    bundled = files("marginal.models").joinpath(HOME_QUESTIONS)
-    questions = spread(read_questions(plan.questions or bundled), limit=plan.limit)
+    """Asks everything and measures. Raises InvalidRequest when the router refuses a policy."""
     small = Arm("small-only", Mode.SMALL_ONLY, plan.policies[0])
     large = Arm("large-only", Mode.LARGE_ONLY, plan.policies[0])
     policies = [Arm(f"policy {policy}", Mode.AUTO, policy) for policy in plan.policies]
     arms = [small, large, *policies]
     currencies: set[str] = set()
     async with RouterClient(target) as client:
-        with _progress(progress, arms, each=len(questions)) as tell:
-            replies = [await _ask_all(client, arm, questions, plan.concurrency, tell, currencies) for arm in arms]
+        with _progress(progress, arms, each=len(plan.questions)) as tell:
+            replies = [await _ask_all(client, arm, plan, tell, currencies) for arm in arms]
     measured = measure(replies[0], replies[1], dict(zip(plan.policies, replies[2:], strict=True)))
-    return Outcome(measured, len(questions), plan.concurrency, "/".join(sorted(currencies)))
+    return Outcome(measured, len(plan.questions), plan.concurrency, "/".join(sorted(currencies)))
 
 
 def show(outcome: Outcome, console: Console) -> None:
@@ -106,11 +108,9 @@ def _remark(comparison: Comparison, questions: int) -> str:
     return f"{comparison.sentence}{partial}"
 
 
-async def _ask_all(
-    client: RouterClient, arm: Arm, questions: Sequence[Question], concurrency: int, tell: Tell, currencies: set[str]
-) -> list[Reply]:
-    """The replies in the order of the questions, `concurrency` of them under way at a time."""
-    slots = asyncio.Semaphore(concurrency)
+async def _ask_all(client: RouterClient, arm: Arm, plan: Plan, tell: Tell, currencies: set[str]) -> list[Reply]:
+    """The replies in the order of the questions."""
+    slots = asyncio.Semaphore(plan.concurrency)
 
     async def within_slots(question: Question) -> Reply:
         async with slots:
@@ -120,7 +120,7 @@ async def _ask_all(
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(within_slots(question)) for question in questions]
+            tasks = [group.create_task(within_slots(question)) for question in plan.questions]
     except* (ConfigurationError, InvalidRequest) as refused:
         raise refused.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -1,1 +1,1 @@
-"""The bundled home pair, the catalogue of models, and how a name becomes a file."""
+"""The bundled home pair, its card, and the catalogue of named pairs."""

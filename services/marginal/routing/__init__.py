@@ -1,0 +1,1 @@
+"""Carries one request from its first token to its cost record."""

@@ -1,0 +1,1 @@
+"""Spans and logs: the only importer of OpenTelemetry."""

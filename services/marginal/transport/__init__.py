@@ -1,0 +1,1 @@
+"""gRPC, both sides: the only importer of grpc and the generated stubs."""

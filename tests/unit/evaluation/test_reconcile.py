@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from marginal.evaluation.reconcile import Reconciliation, TierAccount, as_json, read_events, reconcile, table
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.pricing import Price
@@ -14,7 +16,6 @@ from marginal.telemetry.recorder import GenerationRecorder, OpenTelemetryRecorde
 from marginal.telemetry.tracing import Exporter
 from marginal.telemetry.tracing import configure as configure_tracing
 from marginal.tokens import FinishReason, Tier, Usage
-from rich.console import Console
 
 PRICES = {
     Tier.SMALL: Price(input_nanos=10, output_nanos=20, cached_input_nanos=1, call_nanos=5),

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from marginal.evaluation.traces import Trace, as_json, assemble, read_spans
 from marginal.evaluation.waterfall import draw
 from marginal.policy.deferral import Decision, Reason, Verdict
@@ -14,7 +16,6 @@ from marginal.telemetry.logs import configure as configure_logs
 from marginal.telemetry.recorder import GenerationRecorder, OpenTelemetryRecorder
 from marginal.telemetry.tracing import Exporter, configure
 from marginal.tokens import FinishReason, Tier, Usage
-from rich.console import Console
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 ROUTER_METHOD, MODEL_METHOD = "marginal.v1.RouterService/Generate", "marginal.v1.ModelService/Generate"

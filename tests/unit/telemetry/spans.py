@@ -4,10 +4,11 @@ import io
 import json
 from typing import Any
 
-from marginal.telemetry.logs import Layout, Logs, configure
-from marginal.telemetry.tracing import Tracing, tracing_to
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from marginal.telemetry.logs import Layout, Logs, configure
+from marginal.telemetry.tracing import Tracing, tracing_to
 
 
 class MemoryTracing:

@@ -4,10 +4,11 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from marginal.telemetry import names
-from marginal.telemetry.calls import SERVER_FAULTS
 from opentelemetry import baggage, trace
 from opentelemetry.trace import SpanKind, StatusCode
+
+from marginal.telemetry import names
+from marginal.telemetry.calls import SERVER_FAULTS
 from unit.telemetry.spans import MemoryLog, MemoryTracing
 
 METHOD = "/marginal.v1.RouterService/Generate"

@@ -5,6 +5,7 @@ import logging
 import math
 
 import pytest
+
 from marginal.errors import TierUnavailable
 from marginal.telemetry.logs import Layout, configure
 from unit.telemetry.spans import MemoryLog, MemoryTracing

@@ -2,6 +2,9 @@ import io
 from dataclasses import replace
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, StatusCode
+
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.routing.ports import Recorder
 from marginal.routing.records import Attempt, CostRecord, DegradedReason, Outcome
@@ -13,8 +16,6 @@ from marginal.telemetry.tracing import configure as configure_tracing
 from marginal.tokens import FinishReason, Tier, Usage
 from marginal.transport.model_servicer import GenerationRecorder as GenerationPort
 from marginal.transport.tracing import CallTracer
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind, StatusCode
 from unit.telemetry.spans import MemoryLog, MemoryTracing
 
 METHOD = "marginal.v1.RouterService/Generate"

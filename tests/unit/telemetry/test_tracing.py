@@ -4,10 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
+from opentelemetry import trace
+
 from marginal.errors import ConfigurationError
 from marginal.telemetry.exporters import SpanFile
 from marginal.telemetry.tracing import SHUTDOWN_SECONDS, Exporter, Tracing, configure
-from opentelemetry import trace
 from unit.telemetry.spans import MemoryLog
 
 METHOD = "marginal.v1.RouterService/Generate"

@@ -1,0 +1,1 @@
+"""Measures and explains what happened: the demo's figures, reconciliation, traces."""
