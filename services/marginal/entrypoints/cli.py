@@ -129,7 +129,7 @@ def up(
     async def afterwards(target: str) -> bool:
         well = await _demo(target, measured, state_dir, json=json) if measured else True
         if interactive and not json:
-            console.print(_what_next(target), highlight=False)
+            console.print(_what_next(target, state_dir), highlight=False)
         return well
 
     services = Up(plan, console=console, progress=progress, json=json)
@@ -213,7 +213,7 @@ def trace(
 ) -> None:
     """Show one request as a tree of spans over the three services."""
     found = inspection.trace(trace_id, state_dir)
-    _print(traces.as_json(found) if json else waterfall.draw(found))
+    _print(traces.as_json(found) if json else waterfall.Waterfall(found))
 
 
 @app.command(epilog="[bold]Examples[/]\n\nmarginal reconcile\n\nmarginal reconcile --json")
@@ -274,13 +274,14 @@ def _consoles() -> tuple[Console, Console]:
     return Console(highlight=False), Console(stderr=True, highlight=False)
 
 
-def _what_next(target: str) -> str:
+def _what_next(target: str, state_dir: Path) -> str:
     at = "" if target == ROUTER else f" --target {target}"
+    there = "" if state_dir == STATE_DIR else f" --state-dir {state_dir}"
     return (
         "\nTry, in another terminal:\n"
         f'  marginal ask "wake me at half past six on thursday"{at}\n'
         f"  marginal demo{at}\n"
-        "  marginal trace last\n"
+        f"  marginal trace last{there}\n"
         "ctrl-C drains and ends."
     )
 

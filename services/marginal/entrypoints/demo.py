@@ -90,6 +90,7 @@ async def run(target: str, plan: Plan, *, progress: Console) -> Outcome:
 def show(outcome: Outcome, console: Console) -> None:
     """Writes the one table and what was seen, in words."""
     measured = outcome.measured
+    console.print()
     console.print(_table(outcome))
     console.print()
     remarks = [Text(_remark(comparison, outcome.questions)) for comparison in measured.comparisons]

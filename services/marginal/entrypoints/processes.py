@@ -139,9 +139,9 @@ def require_free(address: str, *, option: str) -> None:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
+        reason, _, _ = (error.strerror or str(error)).partition(" (while")
         raise ConfigurationError(
-            f"{address} cannot be listened on ({(error.strerror or str(error)).lower()}):"
-            f" stop what listens there or name another with {option}"
+            f"{address} cannot be listened on ({reason.lower()}): stop what listens there or name another with {option}"
         ) from error
 
 
