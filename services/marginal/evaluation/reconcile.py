@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from marginal.pricing import Price
 from marginal.tokens import Tier, Usage
@@ -112,29 +114,29 @@ def reconcile(events: Iterable[Mapping[str, Any]], prices: Mapping[Tier, Price])
     )
 
 
-def table(reconciliation: Reconciliation) -> Table:
-    """Both accounts side by side."""
-    drawn = Table(title="Cost records against the model services' logs", caption=_conclusion(reconciliation))
-    drawn.add_column("tier")
-    headings = ("requests", "attempts", "generations", "tokens in", "logged", "tokens out", "logged", "nanos charged")
-    for heading in (*headings, "nanos logged", "difference"):
-        drawn.add_column(heading, justify="right")
+def table(reconciliation: Reconciliation) -> RenderableType:
+    """Both accounts side by side, a row for each thing that is counted, and the conclusion."""
+    drawn = Table(
+        title="cost records against the model services' logs", title_justify="left", title_style="bold",
+        box=None, padding=(0, 2, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    for heading in ("tier", "counted"):
+        drawn.add_column(heading, no_wrap=True)
+    for heading in ("cost records", "model logs", "difference"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
     for account in reconciliation.tiers:
-        numbers = (
-            account.requests,
-            account.attempts,
-            account.generations,
-            account.recorded.input_tokens,
-            account.logged.input_tokens,
-            account.recorded.output_tokens,
-            account.logged.output_tokens,
-            account.charged_nanos,
-            account.priced_nanos,
-            account.nanos_difference,
+        recorded, logged = account.recorded, account.logged
+        rows = (
+            ("attempts, generations", account.attempts, account.generations),
+            ("tokens in", recorded.input_tokens, logged.input_tokens),
+            ("of them cached", recorded.cached_input_tokens, logged.cached_input_tokens),
+            ("tokens out", recorded.output_tokens, logged.output_tokens),
+            ("nano-units", account.charged_nanos, account.priced_nanos),
         )
-        style = "" if account.balanced else "bold red"
-        drawn.add_row(account.tier.value, *(f"{number:,}" for number in numbers), style=style)
-    return drawn
+        for counted, ours, theirs in rows:
+            style = "" if ours == theirs else "bold red"
+            drawn.add_row(account.tier.value, counted, f"{ours:,}", f"{theirs:,}", f"{ours - theirs:,}", style=style)
+    return Group(drawn, Text(_conclusion(reconciliation)))
 
 
 def as_json(reconciliation: Reconciliation) -> dict[str, Any]:

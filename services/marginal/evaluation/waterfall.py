@@ -1,6 +1,8 @@
 """Draws a trace in the terminal: the tree of its spans, where and when they ran, and what they say."""
 
-from rich.console import Group, RenderableType
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -27,40 +29,53 @@ STATUS_CODE = "rpc.response.status_code"
 ERROR_TYPE = "error.type"
 
 BAR_WIDTH = 16
-NAME_WIDTH = 32
+WIDE = 118
+"""Columns from which there is room for the bars."""
+NAME_WIDTH = 24
 KIND_STYLES = {"server": "bold cyan", "client": "blue", "internal": "magenta"}
 
 
-def draw(trace: Trace) -> RenderableType:
-    """A table with the tree of spans in its first column, to be printed with rich."""
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for heading in ("span", "service"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("start ms", "took ms"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("what happened")
-    for root in trace.roots:
-        _add_rows(table, trace, root, lead="", branch="")
-    nodes = trace.nodes
-    services = len({node.span.service for node in nodes})
-    summary = f" · {_count(len(nodes), 'span')} in {_count(services, 'service')} · {trace.milliseconds:.1f} ms"
-    return Group(Text.assemble("trace ", (trace.trace_id, "bold"), summary), table)
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """A table with the tree of spans in its first column, to be printed with rich; narrow terminals go without bars."""
+
+    trace: Trace
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        nodes = self.trace.nodes
+        services = len({node.span.service for node in nodes})
+        took = f"{self.trace.milliseconds:.1f} ms"
+        summary = f" · {_count(len(nodes), 'span')} in {_count(services, 'service')} · {took}"
+        yield Text.assemble("trace ", (self.trace.trace_id, "bold"), summary)
+        yield self._table(bars=options.max_width >= WIDE)
+
+    def _table(self, *, bars: bool) -> Table:
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+        for heading in ("span", "service"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("start", "ms"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        if bars:
+            table.add_column("", no_wrap=True)
+        table.add_column("what happened", min_width=24)
+        for root in self.trace.roots:
+            _add_rows(table, self.trace, root, lead="", branch="", bars=bars)
+        return table
 
 
-def _add_rows(table: Table, trace: Trace, node: Node, *, lead: str, branch: str) -> None:
+def _add_rows(table: Table, trace: Trace, node: Node, *, lead: str, branch: str, bars: bool) -> None:
     span = node.span
     table.add_row(
         Text.assemble((lead + branch, "dim"), (_short(span.name), KIND_STYLES.get(span.kind, ""))),
         Text(_printable(span.service).removeprefix("marginal-")),
         f"{trace.offset_milliseconds(span):.1f}",
         f"{span.milliseconds:.1f}",
-        _bar(trace, span),
+        *((_bar(trace, span),) if bars else ()),
         _story(trace, span),
     )
     lead += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
     for child in node.children:
-        _add_rows(table, trace, child, lead=lead, branch="└─ " if child is node.children[-1] else "├─ ")
+        _add_rows(table, trace, child, lead=lead, branch="└─ " if child is node.children[-1] else "├─ ", bars=bars)
 
 
 def _bar(trace: Trace, span: Span) -> Text:
@@ -126,7 +141,7 @@ def _short(name: str) -> str:
     """A span's name: that of a call without its package, a long one (a model named by its file) without its middle."""
     name = _printable(name)
     if "/" in name and " " not in name:
-        name = name.rpartition(".")[2]
+        name = name.rpartition(".")[2].replace("Service/", ".")
     half = NAME_WIDTH // 2
     return name if len(name) <= NAME_WIDTH else f"{name[:half]}…{name[-half + 1 :]}"
 

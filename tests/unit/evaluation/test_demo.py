@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+
 from marginal.evaluation.demo import Measured, Reply, Row, measure, wilson
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from marginal.errors import ConfigurationError
 from marginal.evaluation.questions import Question, read_questions, spread
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from marginal.evaluation.traces import Trace, as_json, assemble, read_spans
-from marginal.evaluation.waterfall import draw
+from marginal.evaluation.waterfall import Waterfall
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.routing.records import Attempt, CostRecord, Outcome
 from marginal.telemetry.logs import configure as configure_logs
@@ -52,11 +52,11 @@ def trace_of(tmp_path: Path) -> Callable[..., Trace | None]:
     return read
 
 
-def drawn(trace: Trace | None) -> str:
+def drawn(trace: Trace | None, *, width: int = 160) -> str:
     assert trace is not None
-    console = Console(width=160, force_terminal=False)
+    console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
-        console.print(draw(trace))
+        console.print(Waterfall(trace))
     return "\n".join(text.rstrip() for text in capture.get().splitlines())
 
 
@@ -148,20 +148,26 @@ def test_a_trace_is_drawn_with_times_to_scale_and_what_happened(trace_of: Callab
     bar = "━"
     assert drawn(trace).splitlines() == [
         f"trace {TRACE_ID} · 4 spans in 2 services · 40.0 ms",
-        "span               service start ms took ms                  what happened",
-        f"Generate           router       0.0    40.0 {bar * 16} DEFER: min_margin ≤0.125 < 0.600 after 3 tokens,"
+        "span               service start   ms                  what happened",
+        f"Generate           router    0.0 40.0 {bar * 16} DEFER: min_margin ≤0.125 < 0.600 after 3 tokens,"
         " 53,300 nano-USD",
-        f"├─ chat home-small router       0.0    10.0 {bar * 4}{' ' * 13}small aborted, 40 in, 3 out, 1,300 nano-USD",
-        f"│  └─ Call         router       1.0     8.0 {bar * 3}              CANCELLED",
-        f"└─ chat home-large large       10.0    30.0     {bar * 12} error TierUnavailable",
+        f"├─ chat home-small router    0.0 10.0 {bar * 4}{' ' * 13}small aborted, 40 in, 3 out, 1,300 nano-USD",
+        f"│  └─ Call         router    1.0  8.0 {bar * 3}              CANCELLED",
+        f"└─ chat home-large large    10.0 30.0     {bar * 12} error TierUnavailable",
     ]
+
+
+def test_a_narrow_terminal_goes_without_the_bars(trace_of: Callable[..., Trace | None]) -> None:
+    text = drawn(trace_of(line("a", None, name="Generate")), width=80)
+    assert "━" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_long_names_lose_their_middle_and_calls_their_package(trace_of: Callable[..., Trace | None]) -> None:
     model = "chat hub:owner/some-model@main/some-model-instruct.Q4.gguf"
     text = drawn(trace_of(line("a", None, name=model), line("b", None, name=MODEL_METHOD)))
-    assert "chat hub:owner/s…nstruct.Q4.gguf " in text
-    assert "\nModelService/Generate " in text
+    assert "chat hub:own…uct.Q4.gguf " in text
+    assert "\nModel.Generate " in text
 
 
 def test_text_from_outside_cannot_move_the_cursor_or_style_the_drawing(trace_of: Callable[..., Trace | None]) -> None:
