@@ -40,7 +40,8 @@ format: setup ## formats Python and protos
 	$(BIN)/ruff check --config $(CONFIG) --fix $(SOURCES)
 	$(BIN)/buf format --write protos --path protos/marginal
 
-lint: setup ## formatting and lint, nothing is changed
+lint: setup ## formatting, lint and the lock file, nothing is changed
+	$(UV) lock --quiet --check --project services
 	$(BIN)/ruff format --config $(CONFIG) --check $(SOURCES)
 	$(BIN)/ruff check --config $(CONFIG) $(SOURCES)
 
