@@ -6,7 +6,9 @@ from marginal.transport.statuses import INTERNAL, OUTSIDE
 
 
 def kinds(root: type[MarginalError]) -> set[type[MarginalError]]:
-    return {root}.union(*map(kinds, root.__subclasses__()))
+    """Every error that can cross the wire; programs may have ones of their own."""
+    below = (kind for kind in root.__subclasses__() if kind.__module__ == root.__module__)
+    return {root}.union(*map(kinds, below))
 
 
 ABSTRACT = {MarginalError, ModelFault}
