@@ -124,6 +124,8 @@ def attempts_table(answer: Answer) -> Table:
 def _saved(answer: Answer) -> tuple[str, str]:
     """What the answer cost less, or more, than the large tier alone would have."""
     saved = answer.always_large_nanos - answer.total_nanos
+    if not saved:
+        return "saved", "nothing against always-large"
     [amount] = amounts([abs(saved)], answer.currency)
     share = f", {abs(saved) / answer.always_large_nanos:.0%}" if answer.always_large_nanos else ""
     return (

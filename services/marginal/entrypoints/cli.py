@@ -2,10 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
@@ -13,63 +11,38 @@ from rich.console import Console, RenderableType
 from marginal.entrypoints import ask as asking
 from marginal.entrypoints import demo as demonstration
 from marginal.entrypoints import inspection
+from marginal.entrypoints.cli_options import (
+    LIMIT,
+    MODES,
+    ROUTER,
+    STATE_DIR,
+    AsJson,
+    Concurrency,
+    DemoStateDir,
+    Limit,
+    ModeOption,
+    PolicyNames,
+    Questions,
+    StateDir,
+    Target,
+    UpExporter,
+)
 from marginal.entrypoints.services import Plan
-from marginal.entrypoints.up import Up
+from marginal.entrypoints.up import Up, what_next
 from marginal.entrypoints.wording import as_json, bulleted
-from marginal.errors import ConfigurationError, MarginalError, TierUnavailable
+from marginal.errors import ConfigurationError, DeadlineExceeded, MarginalError, TierUnavailable
 from marginal.evaluation import reconcile as reconciling
 from marginal.evaluation import traces, waterfall
 from marginal.models import catalogue
 from marginal.models.catalogue import Pair
-from marginal.routing.requests import Mode, OnDegrade
+from marginal.routing.requests import OnDegrade
 from marginal.telemetry.tracing import Exporter
 from marginal.transport import router_servicer
 from marginal.transport.router_client import wait_until_serving
 
-ROUTER = "127.0.0.1:50051"
-STATE_DIR = Path(".marginal")
 READY_SECONDS = 3.0
-LIMIT = 300
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode="rich")
-
-
-class ModeOption(Enum):
-    """Which tier answers."""
-
-    AUTO = "auto"
-    SMALL = "small"
-    LARGE = "large"
-
-
-class UpExporter(Enum):
-    """Where the services' spans go; standard output is taken by their logs."""
-
-    FILE = "file"
-    OTLP = "otlp"
-    NONE = "none"
-
-
-MODES = {ModeOption.AUTO: Mode.AUTO, ModeOption.SMALL: Mode.SMALL_ONLY, ModeOption.LARGE: Mode.LARGE_ONLY}
-
-Target = Annotated[str, typer.Option(envvar="MARGINAL_TARGET", help="The router, HOST:PORT.")]
-StateDir = Annotated[
-    Path, typer.Option(envvar="MARGINAL_STATE_DIR", help="Where `marginal up` keeps its logs and spans.")
-]
-DemoStateDir = Annotated[
-    Path | None, typer.Option(envvar="MARGINAL_STATE_DIR", help="Reconcile costs with the logs that `up` keeps here.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
-Questions = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="MARGINAL_QUESTIONS",
-        help="For the demo, a JSON object with id, task, request and answer a line; bundled ones by default.",
-    ),
-]
-Limit = Annotated[int, typer.Option(min=1, help="For the demo, questions at most; every task in its share.")]
-PolicyNames = Annotated[list[str], typer.Option("--policy", help="A policy to measure; may be given several times.")]
-Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at a time.")]
 
 
 @app.callback()
@@ -92,17 +65,23 @@ def up(
     large_model: Annotated[
         str | None, typer.Option(help="Instead of the pair's large model: a name or a file.")
     ] = None,
-    listen: Annotated[str, typer.Option(help="Where the router listens, HOST:PORT.")] = ROUTER,
+    listen: Annotated[
+        str, typer.Option(envvar="MARGINAL_LISTEN", help="Where the router listens, HOST:PORT.")
+    ] = ROUTER,
     small_listen: Annotated[
         str | None, typer.Option(help="The small tier's address.", show_default="free port")
     ] = None,
     large_listen: Annotated[
         str | None, typer.Option(help="The large tier's address.", show_default="free port")
     ] = None,
-    policy_file: Annotated[Path | None, typer.Option(help="Policies and prices; bundled ones by default.")] = None,
+    policy_file: Annotated[
+        Path | None, typer.Option(envvar="MARGINAL_POLICY_FILE", help="Policies and prices; bundled ones by default.")
+    ] = None,
     state_dir: StateDir = STATE_DIR,
     trace_exporter: Annotated[UpExporter, typer.Option(help="Where spans go.")] = UpExporter.FILE,
-    otlp_endpoint: Annotated[str | None, typer.Option(help="Collector for --trace-exporter otlp.")] = None,
+    otlp_endpoint: Annotated[
+        str | None, typer.Option(envvar="MARGINAL_OTLP_ENDPOINT", help="Collector for --trace-exporter otlp.")
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Run the demo once ready; end after it without a terminal.")
     ] = False,
@@ -129,18 +108,20 @@ def up(
     async def afterwards(target: str) -> bool:
         well = await _demo(target, measured, state_dir, json=json) if measured else True
         if interactive and not json:
-            console.print(_what_next(target, state_dir), highlight=False)
+            at = () if target == ROUTER else ("--target", target)
+            there = () if state_dir == STATE_DIR else ("--state-dir", str(state_dir))
+            console.print(what_next(at, there), highlight=False)
         return well
 
     services = Up(plan, console=console, progress=progress, json=json)
-    well = _run(services.run(afterwards, end_after_task=demo and not interactive))
+    well = asyncio.run(services.run(afterwards, end_after_task=demo and not interactive))
     raise typer.Exit(0 if well else 1)
 
 
 @app.command(
     epilog="[bold]Examples[/]\n\n"
     'marginal ask "wake me at half past six on thursday"\n\n'
-    'marginal ask "is 3/4 more than 2/3?" --choices yes,no --policy careful\n\n'
+    'marginal ask "which is more, 3/4 or 2/3" --choices 3/4,2/3 --policy careful\n\n'
     "echo dim the bedroom light to 30 percent | marginal ask - --json"
 )
 def ask(
@@ -172,9 +153,12 @@ def ask(
 
     async def ask_it() -> None:
         await _router_at(target)
-        await asking.ask(target, wanted, console=console, json=json)
+        try:
+            await asking.ask(target, wanted, console=console, json=json)
+        except DeadlineExceeded:
+            raise DeadlineExceeded(f"no whole answer within {timeout:g} s: allow more with --timeout") from None
 
-    _run(ask_it())
+    asyncio.run(ask_it())
 
 
 @app.command(
@@ -200,7 +184,7 @@ def demo(
         await _router_at(target)
         return await _demo(target, plan, state_dir or (STATE_DIR if target == ROUTER else None), json=json)
 
-    raise typer.Exit(0 if _run(measure()) else 1)
+    raise typer.Exit(0 if asyncio.run(measure()) else 1)
 
 
 @app.command(
@@ -257,10 +241,6 @@ async def _router_at(target: str) -> None:
         ) from None
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
-
-
 def _print(what: RenderableType | dict[str, object]) -> None:
     console, _ = _consoles()
     if isinstance(what, dict):
@@ -272,18 +252,6 @@ def _print(what: RenderableType | dict[str, object]) -> None:
 def _consoles() -> tuple[Console, Console]:
     """For results, and for what happens meanwhile."""
     return Console(highlight=False), Console(stderr=True, highlight=False)
-
-
-def _what_next(target: str, state_dir: Path) -> str:
-    at = "" if target == ROUTER else f" --target {target}"
-    there = "" if state_dir == STATE_DIR else f" --state-dir {state_dir}"
-    return (
-        "\nTry, in another terminal:\n"
-        f'  marginal ask "wake me at half past six on thursday"{at}\n'
-        f"  marginal demo{at}\n"
-        f"  marginal trace last{there}\n"
-        "ctrl-C drains and ends."
-    )
 
 
 if __name__ == "__main__":

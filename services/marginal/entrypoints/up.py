@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -178,6 +178,21 @@ class Up:
         else:
             self._console.print(services_table(self._running))
         self._console.file.flush()
+
+
+def what_next(target: Sequence[str], state_dir: Sequence[str]) -> str:
+    """What to try once all is ready, with the options it takes to find these services."""
+    return "\n".join(
+        (
+            "",
+            "Try, in another terminal:",
+            " ".join(('  marginal ask "wake me at half past six on thursday"', *target)),
+            " ".join(("  marginal demo", *target)),
+            " ".join(("  marginal trace last", *state_dir)),
+            " ".join(("  marginal reconcile", *state_dir)),
+            "ctrl-C drains and ends.",
+        )
+    )
 
 
 def _obituary(program: Program, code: int) -> str:

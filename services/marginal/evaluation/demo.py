@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from marginal.evaluation.intervals import Interval, percentiles, wilson
+
 RESAMPLES = 1_000
 SEED = 2024
-NORMAL_QUANTILE = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,6 @@ class Reply:
     cost_nanos: int = 0
     seconds: float = 0.0
     error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A 95 % interval."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +130,6 @@ def measure(
     return Measured(tuple(rows), tuple(comparisons))
 
 
-def wilson(successes: int, *, of: int) -> Interval:
-    """Wilson's 95 % score interval of a share; `of` is at least 1."""
-    z2 = NORMAL_QUANTILE**2
-    share = successes / of
-    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
-    half = NORMAL_QUANTILE / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
-
-
 Trio = tuple[Reply, Reply, Reply]
 """The replies to one question: under the policy, by the small tier alone, by the large tier alone."""
 
@@ -186,11 +170,6 @@ def _resample(trios: Sequence[Trio], *, seed: int) -> list[_Shares]:
     return [_shares(Counter(drawing.choices(patterns, k=len(patterns)))) for _ in range(RESAMPLES)]
 
 
-def _interval(resampled: Sequence[_Shares], of: Callable[[_Shares], float]) -> Interval:
-    values = sorted(map(of, resampled))
-    return Interval(values[round(0.025 * (len(values) - 1))], values[round(0.975 * (len(values) - 1))])
-
-
 def _measured(arm: str, policy: str | None, replies: Sequence[Reply]) -> Row:
     total, correct = len(replies), sum(reply.correct for reply in replies)
     answered = [reply for reply in replies if reply.error is None]
@@ -222,7 +201,7 @@ def _random_deferral(policy: str, trios: Sequence[Trio], resampled: Sequence[_Sh
         policy,
         len(trios),
         shares.random,
-        _interval(resampled, lambda resample: resample.random),
+        percentiles([resample.random for resample in resampled]),
         shares.deferred,
         round(1_000 * expected(lambda reply: reply.cost_nanos)),
         expected(lambda reply: reply.seconds),
@@ -245,9 +224,9 @@ def _compare(policy: str, trios: Sequence[Trio], resampled: Sequence[_Shares]) -
         shares.deferred,
         sum(reply.called_large for reply, _, _ in trios) / len(trios),
         gain(shares),
-        _interval(resampled, gain),
+        percentiles(list(map(gain, resampled))),
         gap(shares),
-        _interval(resampled, gap),
+        percentiles(list(map(gap, resampled))),
         sum(reply.cost_nanos for reply, _, _ in trios) / large_cost if large_cost else None,
         degraded=sum(reply.degraded for reply, _, _ in trios),
     )

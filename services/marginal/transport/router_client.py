@@ -3,24 +3,28 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.type.money_pb2 import Money
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from marginal.errors import BackendProtocol, TierUnavailable
+from marginal.errors import TierUnavailable
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.pricing import NANOS_PER_UNIT
 from marginal.routing.records import Attempt, DegradedReason, Outcome
 from marginal.routing.requests import Mode, OnDegrade
 from marginal.tokens import FinishReason, Tier, Usage
+from marginal.transport.generation_messages import number_of, value_of
 from marginal.transport.statuses import error_from_rpc
 from marginal.v1 import generation_pb2, router_pb2, router_pb2_grpc
 
 POLL_SECONDS = 0.05
 CHANNEL_OPTIONS = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500))
+
+Word = TypeVar("Word", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,8 @@ class RouterClient:
             choices=choices,
             sampling=generation_pb2.Sampling(max_tokens=max_tokens),
             policy=policy,
-            mode=router_pb2.Mode.Value(f"MODE_{mode.name}"),
-            on_degrade=router_pb2.OnDegrade.Value(f"ON_DEGRADE_{on_degrade.name}"),
+            mode=number_of(router_pb2.Mode, "MODE", mode),
+            on_degrade=number_of(router_pb2.OnDegrade, "ON_DEGRADE", on_degrade),
             return_margins=margins,
         )
         call = self._stub.Generate(request, timeout=timeout_seconds)
@@ -128,18 +132,18 @@ async def _health(stub: health_pb2_grpc.HealthStub, service: str) -> str:
 
 def _piece(delta: router_pb2.TextDelta) -> Piece:
     margins = tuple((one.text, one.margin if one.HasField("margin") else None) for one in delta.margins)
-    return Piece(delta.text, _named(Tier, router_pb2.Tier.Name(delta.tier)), margins)
+    return Piece(delta.text, _value(Tier, router_pb2.Tier, "TIER", delta.tier), margins)
 
 
 def _answer(final: router_pb2.Final) -> Answer:
     return Answer(
         final.request_id,
-        _named(Tier, router_pb2.Tier.Name(final.tier)),
-        _named(FinishReason, generation_pb2.FinishReason.Name(final.finish_reason)),
+        _value(Tier, router_pb2.Tier, "TIER", final.tier),
+        _value(FinishReason, generation_pb2.FinishReason, "FINISH_REASON", final.finish_reason),
         _decision(final.decision),
         final.decision.policy,
         final.decision.policy_version,
-        _named(DegradedReason, router_pb2.DegradedReason.Name(final.degraded_reason))
+        _value(DegradedReason, router_pb2.DegradedReason, "DEGRADED_REASON", final.degraded_reason)
         if final.degraded_reason
         else None,
         tuple(map(_attempt, final.attempts)),
@@ -152,8 +156,8 @@ def _answer(final: router_pb2.Final) -> Answer:
 
 def _decision(decision: router_pb2.Decision) -> Decision:
     return Decision(
-        _named(Verdict, router_pb2.Verdict.Name(decision.verdict)),
-        _named(Reason, router_pb2.DecisionReason.Name(decision.reason)),
+        _value(Verdict, router_pb2.Verdict, "VERDICT", decision.verdict),
+        _value(Reason, router_pb2.DecisionReason, "DECISION_REASON", decision.reason),
         decision.score_name,
         decision.score if decision.HasField("score") else None,
         decision.threshold if decision.HasField("threshold") else None,
@@ -165,9 +169,9 @@ def _decision(decision: router_pb2.Decision) -> Decision:
 def _attempt(attempt: router_pb2.Attempt) -> Attempt:
     usage = attempt.usage
     return Attempt(
-        _named(Tier, router_pb2.Tier.Name(attempt.tier)),
+        _value(Tier, router_pb2.Tier, "TIER", attempt.tier),
         attempt.model,
-        _named(Outcome, router_pb2.Outcome.Name(attempt.outcome)),
+        _value(Outcome, router_pb2.Outcome, "OUTCOME", attempt.outcome),
         Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens),
         _nanos(attempt.cost),
         attempt.milliseconds / 1_000,
@@ -178,16 +182,5 @@ def _nanos(money: Money) -> int:
     return int(money.units) * NANOS_PER_UNIT + int(money.nanos)
 
 
-class _Valued(Protocol):
-    name: str
-
-
-Word = TypeVar("Word", Tier, FinishReason, Verdict, Reason, Outcome, DegradedReason)
-
-
-def _named(words: type[Word], name: str) -> Word:
-    """The member of `words` whose name ends the proto's name, e.g. TIER_SMALL."""
-    for word in words:
-        if name.endswith(f"_{word.name}"):
-            return word
-    raise BackendProtocol(f"the router answered {name}, which this version does not know")
+def _value(kind: type[Word], wrapper: Any, prefix: str, number: int) -> Word:
+    return value_of(kind, wrapper, prefix, number, field=prefix.lower())

@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 from io import StringIO
 
+from rich.console import Console
+
 from marginal.entrypoints.ask import answer_as_json, attempts_table, summary
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.routing.records import Attempt, DegradedReason, Outcome
 from marginal.tokens import FinishReason, Tier, Usage
 from marginal.transport.router_client import Answer
-from rich.console import Console
 
 ANSWER = Answer(
     request_id="r1",

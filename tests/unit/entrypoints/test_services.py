@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from marginal.entrypoints.processes import CHOSEN_PORTS, free_addresses
 from marginal.entrypoints.services import Plan, prepare, programs
 from marginal.errors import ConfigurationError

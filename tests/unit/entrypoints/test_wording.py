@@ -1,6 +1,7 @@
 """How decisions, amounts and margins are put into words and colours."""
 
 import pytest
+
 from marginal.entrypoints.wording import amounts, margin_style, printable, why
 from marginal.policy.deferral import Decision, Reason, Verdict
 

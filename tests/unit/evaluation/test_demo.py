@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from marginal.evaluation.demo import Measured, Reply, Row, measure, wilson
+from marginal.evaluation.demo import Measured, Reply, Row, measure
+from marginal.evaluation.intervals import percentiles, wilson
 
 
 def small(*, correct: bool, nanos: int = 10) -> Reply:
@@ -38,6 +39,11 @@ def test_wilson_interval_agrees_with_the_published_figure() -> None:
 def test_wilson_interval_stays_within_zero_and_one(successes: int) -> None:
     interval = wilson(successes, of=5)
     assert 0.0 <= interval.low < interval.high <= 1.0
+
+
+def test_percentiles_hold_the_middle_of_what_was_resampled() -> None:
+    interval = percentiles([float(value) for value in range(1_001)])
+    assert (interval.low, interval.high) == (25.0, 975.0)
 
 
 def test_table_goes_from_small_only_over_the_policies_to_large_only() -> None:
