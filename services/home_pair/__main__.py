@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from home_pair.evaluate import MODELS, evaluate, model_file, questions_file, read_questions, write_questions
+from home_pair.progress import say
 from home_pair.requests import NATURAL_MIX, draw
 
 _EXAMPLES = """
@@ -35,7 +36,9 @@ leave one free whenever some wait for the other device."""
 def _tuned() -> None:
     """Starts this program again with the environment the training needs, once."""
     if any(os.environ.get(name) != value for name, value in _TUNING.items()):
-        os.execve(sys.executable, [sys.executable, "-m", "home_pair", *sys.argv[1:]], {**os.environ, **_TUNING})
+        os.execve(  # noqa: S606 - itself, with no shell between
+            sys.executable, [sys.executable, "-m", "home_pair", *sys.argv[1:]], {**os.environ, **_TUNING}
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,17 +86,17 @@ def main() -> None:
         from home_pair.card import card
 
         report = evaluate(options.into)
-        print(json.dumps(report, indent=1) if options.json else card(options.into, report))
+        say(json.dumps(report, indent=1) if options.json else card(options.into, report))
     elif options.command == "parity":
         _tuned()
         from home_pair.parity import compare
 
         examples = read_questions(questions_file(options.into))[: options.count]
         for tier in ("small", "large"):
-            print(tier, compare(model_file(options.into, tier), examples))
+            say(f"{tier}: {compare(model_file(options.into, tier), examples)}")
     else:
         for example in islice(draw(options.split, options.seed, NATURAL_MIX), options.count):
-            print(json.dumps({"task": example.task, "request": example.request, "answer": example.answer}))
+            say(json.dumps({"task": example.task, "request": example.request, "answer": example.answer}))
     sys.stdout.flush()
     os._exit(0)  # the runtime's server thread takes seconds to unwind
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from home_pair.card import write_card
 from home_pair.evaluate import model_file, questions_file, write_questions
 from home_pair.export import export
+from home_pair.progress import say
 from home_pair.tokenizer import load_tokenizer, train_tokenizer
 from home_pair.train import LARGE, SMALL, train
 
@@ -16,7 +17,7 @@ def build(models: Path, work: Path, seed: int, share: float) -> None:
     models.mkdir(parents=True, exist_ok=True)
     stored = work / "tokenizer.json"
     if not stored.exists():
-        print("tokenizer: learning from 60,000 examples, about 10 s", flush=True)
+        say("tokenizer: learning from 60,000 examples, about 10 s")
         train_tokenizer(seed).save(str(stored))
     tokenizer = load_tokenizer(stored)
     for tier, recipe in (("small", SMALL), ("large", LARGE)):
@@ -37,5 +38,5 @@ def build(models: Path, work: Path, seed: int, share: float) -> None:
             facts,
         )
     write_questions(questions_file(models))
-    print("card: grading both models on the held-out requests, about 20 s", flush=True)
+    say("card: grading both models on the held-out requests, about 20 s")
     write_card(models)

@@ -6,46 +6,48 @@ from typing import Any
 
 from gguf import GGUFReader
 
-from home_pair.evaluate import evaluate, model_file
+from home_pair.evaluate import QUESTIONS_SEED, evaluate, model_file
+from home_pair.tasks import HELD_OUT_PATTERN_SHARE, TYPO_SHARE
 from home_pair.train import LARGE, SMALL
 
 _TIERS = ("small", "large")
 
 _HEAD = """# The home pair
 
-Two tiny language models, trained from scratch for this project, so that routing can be tried and tested on any
-machine without a download. They turn a request to a home-and-kitchen assistant, in free English, into one short
-structured answer: `wake me on thursday at quarter to seven` becomes `alarm thu 06:45`.
+Two tiny language models, trained from scratch for this project, so that routing can be tried and tested on any machine
+without a download. They turn a request to a home-and-kitchen assistant, in free English, into one short structured
+answer: `wake me on thursday at quarter to seven in the morning` becomes `alarm thu 06:45`.
 
-**They are not general models.** They know fifteen tasks and some five hundred words. Whatever is not one of these tasks
-is to be answered `sorry, unknown`; neither model holds any knowledge of the world, and an answer to a request
-outside the tasks means nothing. English only, lower case (the chat template lower-cases), one turn (the template shows the
-last turn alone), at most 256 tokens. Arithmetic is memorised within small tables: `add` knows 3 to 49 plus or minus 2
-to 15, `times` 2 to 9 times 3 to 12; beyond them the answer is a guess.
+**They are not general models.** They know fifteen tasks and a few hundred words. Whatever is not one of these tasks is
+to be answered `sorry, unknown`; neither model holds any knowledge of the world, and any other answer to a request from
+outside the tasks means nothing. English only, lower case (the chat template lower-cases), one turn (the template shows
+the last turn alone), at most 256 tokens. Arithmetic is memorised within small tables: `add` knows 3 to 49 plus or minus
+2 to 15, `times` 2 to 9 times 3 to 12; beyond them the answer is a guess.
 
-Licence: Apache-2.0. The training data is synthetic, drawn from the generator in `services/home_pair`; no other text or
-model went into it.
+Licence: Apache-2.0. The training data is synthetic, drawn from the generator in `services/home_pair`; no other text and
+no other model went into it.
 """
 
 _HOW = """## How they were made
 
-* **Data.** Templates with alternatives and slots, numbers as digits or words, courtesies, spelling mistakes in {typos} %,
-  invented names that only copying can reproduce. Every training example is fresh; none is repeated on purpose.
-* **Split.** By MD5 of the slot values (`timer`, `alarm`, `shopping`, `remind`, `sort`), or of the whole wording
-  where the table of facts is small (`light`, `heat`, `play`, `add`, `times`,
-  `convert`, `compare`, `calendar`, `unknown`): 8 % test,
-  4 % dev, the rest training. `compound` joins clauses of the same split. Templates are split by MD5 too; {unseen} % of the
-  held-out draws use a template never trained on where there is one, made of words training shows. So arithmetic is tested
-  on new wordings, not on new sums.
-* **Held-out requests.** `home-questions.jsonl`, {questions} requests, seed 2026. Sizes, steps and mix were chosen on the dev
-  split; {looked}
-* **Tokenizer.** Byte-level BPE, 1,024 tokens, single digits, control tokens `<|end|>` 0, `<|user|>` 1, `<|assistant|>` 2.
-* **Models.** Llama architecture, tied embeddings; trained with AdamW on the answers and, at a tenth of the weight, on the
-  requests.
+* **Data.** Templates with alternatives and slots, numbers as digits or words, courtesies, spelling mistakes in
+  {typos} % of the requests, invented names that only copying can reproduce. Every training example is drawn fresh;
+  there are no epochs.
+* **Split.** By MD5 of the slot values (`timer`, `alarm`, `shopping`, `remind`, `sort`), or of the whole wording where
+  the table of facts is small (`light`, `heat`, `play`, `add`, `times`, `convert`, `compare`, `calendar`, `unknown`):
+  8 % test, 4 % dev, the rest training. `compound` joins clauses of the same split. Templates are split by MD5 too:
+  {unseen} % of the held-out draws use a template never trained on where there is one, made of words that training
+  shows. So arithmetic is tested on new wordings, not on new sums.
+* **Held-out requests.** `home-questions.jsonl`, {questions} requests of the test split, seed {seed}. {looked}
+* **Tokenizer.** Byte-level BPE, 1,024 tokens, single digits, control tokens `<|end|>` 0, `<|user|>` 1,
+  `<|assistant|>` 2.
+* **Models.** Llama architecture, tied embeddings; trained with AdamW on the answers and, at a tenth of the weight, on
+  the requests.
 
 """
 
-_LOOKED = "the held-out requests were graded only after that."
+_LOOKED = """Tasks, mixes, sizes and steps were chosen on the dev split;
+  the test split was graded once they were fixed."""
 
 
 def write_card(models: Path) -> None:
@@ -66,15 +68,21 @@ def card(models: Path, report: dict[str, Any]) -> str:
             "### By task\n",
             _table(("task", "n", *_TIERS), _task_rows(report)),
             "### Calibration\n",
-            "The margin of a token is the probability of the likeliest token minus that of the second; an answer has the\n"
-            "smallest of its tokens. Each row is a tenth of the answers, from the least sure up.\n",
+            "The margin of a token is the probability of the likeliest token minus that of the second; an answer has\n"
+            "the smallest of its tokens. Each row is a tenth of the answers, from the least sure up.\n",
             _table(("small: margin", "right", "large: margin", "right"), _decile_rows(report)),
             "### Deferring the least sure\n",
             "Accuracy of the pair when this share of the requests goes to the large model, by the small one's score.\n",
             _table(("deferred", "threshold (minimum)", *report["deferral"], "at random"), _deferral_rows(report)),
             "### Outside the home\n",
             _strangers(report),
-            _HOW.format(typos=12, unseen=20, questions=f"{report['questions']:,}", looked=_LOOKED),
+            _HOW.format(
+                typos=round(100 * TYPO_SHARE),
+                unseen=round(100 * HELD_OUT_PATTERN_SHARE),
+                questions=f"{report['questions']:,}",
+                seed=QUESTIONS_SEED,
+                looked=_LOOKED,
+            ),
             _table(("", *_TIERS), _making_rows(models)),
             "Rebuild both from the seed, from `services`, with\n",
             "    python -m home_pair build\n",
@@ -130,8 +138,9 @@ def _strangers(report: dict[str, Any]) -> str:
         found = report[tier]["strangers"]
         astray = "; ".join(f"`{ask}` -> `{text}` ({margin:.2f})" for ask, (text, margin) in found["astray"].items())
         lines.append(
-            f"* {tier}: {found['unknown']:.0%} of {found['n']} hand-written requests never seen in training are answered "
-            f"`sorry, unknown`, median minimum margin {found['median minimum margin']:.3f}. Astray, with margin: {astray}."
+            f"* {tier}: {found['unknown']:.0%} of {found['n']} hand-written requests, never seen in training, are\n"
+            f"  answered `sorry, unknown`; median minimum margin {found['median minimum margin']:.3f}.\n"
+            f"  Astray, with margin: {astray or 'none'}."
         )
     return "\n".join(lines) + "\n"
 

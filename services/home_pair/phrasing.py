@@ -7,8 +7,8 @@ _ALTERNATIVES = re.compile(r"\[([^\]]*)\]")
 _GAPS = re.compile(r" +")
 _TYPEABLE = re.compile(r"(?<![\w{])[a-z]{5,}(?![\w}])")
 _ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
-    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
 _TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _NEIGHBOURS = {

@@ -1,7 +1,5 @@
 """Trains a model with AdamW on fresh examples, batch sharded over two single-threaded host devices."""
 
-import time
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax  # type: ignore[import-untyped]
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh, PartitionSpec
 from tokenizers import Tokenizer
 
 from home_pair.batches import Batch, batches, prefetched
 from home_pair.model import Shape, Weights, logits, new_weights
+from home_pair.progress import NOTHING, Cost, Progress, say
 
 WARM_UP_STEPS = 100
 CHECKPOINT_STEPS = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a training took: examples seen, seconds on the wall, seconds of CPU over all cores."""
-
-    examples: int
-    wall: float
-    cpu: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,70 +59,78 @@ def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
     )
 
 
-def _step(recipe: Recipe, optimizer: optax.GradientTransformation, mesh: Mesh) -> Callable[..., Any]:
-    """Compiles one step; its single all-reduce cannot deadlock, many at once can when threads are few."""
-    whole, shared = PartitionSpec(), PartitionSpec("rows")
+class _Halves:
+    """Runs each step as two independent halves, one per device, and swaps their gradients through the host.
 
-    def loss(weights: Weights, tokens: Any, targets: Any, importance: Any, segments: Any) -> jax.Array:
-        scores = logits(weights, tokens, segments, recipe.shape.heads)
-        losses = optax.softmax_cross_entropy_with_integer_labels(scores, targets.reshape(-1))
-        return jnp.sum(losses * importance.reshape(-1))
+    An all-reduce would do the same, but blocks pool threads while it waits and can deadlock on two cores.
+    """
 
-    def step(weights: Weights, state: Any, *batch: Any) -> tuple[Weights, Any, jax.Array]:
-        value, gradients = jax.value_and_grad(loss)(weights, *batch)
-        joined, separate = ravel_pytree((value, gradients))
-        value, gradients = separate(jax.lax.psum(joined, "rows"))
-        updates, state = optimizer.update(gradients, state, weights)
-        return optax.apply_updates(weights, updates), state, value
+    def __init__(self, recipe: Recipe, weights: Weights, state: Any) -> None:
+        heads, optimizer = recipe.shape.heads, _optimizer(recipe)
 
-    specs = (whole, whole, shared, shared, shared, shared)
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=(whole, whole, whole), check_vma=False)
-    return jax.jit(mapped, donate_argnums=(0, 1))
+        def loss(weights: Weights, batch: Any) -> jax.Array:
+            tokens, targets, importance, segments = batch
+            scores = logits(weights, tokens, segments, heads)
+            losses = optax.softmax_cross_entropy_with_integer_labels(scores, targets.reshape(-1))
+            return jnp.sum(losses * importance.reshape(-1))
+
+        def update(weights: Weights, state: Any, *gradients: jax.Array) -> tuple[Weights, Any]:
+            updates, state = optimizer.update(self._separate(sum(gradients)), state, weights)
+            return optax.apply_updates(weights, updates), state
+
+        _, self._separate = ravel_pytree(weights)
+        self._devices = jax.devices()
+        self._gradients = jax.jit(lambda w, b: (lambda v, g: (v, ravel_pytree(g)[0]))(*jax.value_and_grad(loss)(w, b)))
+        self._update = jax.jit(update, donate_argnums=(0, 1))
+        self._held = [jax.device_put((weights, state), device) for device in self._devices]
+
+    def step(self, batch: Batch) -> float:
+        """Takes one step; returns the loss."""
+        parts = (batch.tokens, batch.targets, batch.weights, batch.segments)
+        shares = zip(*(np.array_split(part, len(self._devices)) for part in parts), strict=True)
+        placed = zip(self._held, self._devices, shares, strict=True)
+        found = [self._gradients(held[0], jax.device_put(share, device)) for held, device, share in placed]
+        gradients = [gradient for _, gradient in found]
+        self._held = [
+            self._update(*held, *(jax.device_put(gradient, device) for gradient in gradients))
+            for held, device in zip(self._held, self._devices, strict=True)
+        ]
+        return float(sum(float(loss) for loss, _ in found))
+
+    @property
+    def held(self) -> tuple[Weights, Any]:
+        """Gives the weights and the state of the optimizer, the same on every device."""
+        return self._held[0]
 
 
 def train(name: str, recipe: Recipe, tokenizer: Tokenizer, checkpoint: Path) -> tuple[Weights, Cost]:
     """Trains from scratch, or on from a checkpoint of the same recipe; one is kept every 500 steps."""
-    mesh = Mesh(np.array(jax.devices()), ("rows",))
-    optimizer = _optimizer(recipe)
     weights = jax.tree.map(jnp.asarray, new_weights(recipe.shape, recipe.seed))
-    state, first, before = optimizer.init(weights), 0, Cost(0, 0.0, 0.0)
+    state, first, before = _optimizer(recipe).init(weights), 0, NOTHING
     if checkpoint.exists():
         first, before, weights, state = _resumed(checkpoint, state)
-    step = _step(recipe, optimizer, mesh)
+    halves = _Halves(recipe, weights, state)
     source = prefetched(batches(tokenizer, recipe.seed * 1_000_000 + first, recipe.rows, recipe.request_weight))
-    began, cpu_began, examples = (
-        time.monotonic() - before.wall,
-        time.process_time() - before.cpu,
-        before.examples,
-    )
-    recent: list[jax.Array] = []
-    cost = before
-    print(f"{name}: {recipe.shape.parameters:,} parameters, step {first} of {recipe.steps}", flush=True)
+    progress = Progress(name, first, recipe.steps, before)
+    losses: list[float] = []
+    say(f"{name}: {recipe.shape.parameters:,} parameters, from step {first:,} to {recipe.steps:,}")
     for done in range(first + 1, recipe.steps + 1):
         batch: Batch = next(source)
-        examples += batch.examples
-        weights, state, value = step(weights, state, batch.tokens, batch.targets, batch.weights, batch.segments)
-        recent.append(value)
+        losses.append(halves.step(batch))
+        progress.add(batch.examples)
         if done % 100 == 0 or done == recipe.steps:
-            mean = float(np.mean([float(v) for v in recent]))
-            recent.clear()
-            cost = Cost(examples, time.monotonic() - began, time.process_time() - cpu_began)
-            left = (cost.wall - before.wall) / (done - first) * (recipe.steps - done)
-            print(
-                f"{name}: step {done}/{recipe.steps}  loss {mean:.4f}  {examples:,} examples  "
-                f"{cost.wall:.0f} s, {left:.0f} s left, {cost.cpu:.0f} s of CPU",
-                flush=True,
-            )
+            progress.tell(done, sum(losses) / len(losses))
+            losses.clear()
         if done % CHECKPOINT_STEPS == 0 or done == recipe.steps:
-            cost = Cost(examples, time.monotonic() - began, time.process_time() - cpu_began)
-            _keep(checkpoint, done, cost, weights, state)
-    return jax.tree.map(np.asarray, weights), cost
+            _keep(checkpoint, done, progress.cost, *halves.held)
+    return jax.tree.map(np.asarray, halves.held[0]), progress.cost
 
 
 def _keep(checkpoint: Path, done: int, cost: Cost, weights: Weights, state: Any) -> None:
     leaves = {f"state.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
     partial = checkpoint.with_suffix(".partial.npz")
-    np.savez(partial, step=np.int64(done), cost=np.array(astuple(cost)), **_flat(weights), **leaves)
+    arrays = {"step": np.int64(done), "cost": np.array(astuple(cost)), **_flat(weights), **leaves}
+    np.savez(partial, **arrays)  # type: ignore[arg-type]
     partial.replace(checkpoint)
 
 

@@ -99,11 +99,11 @@ def test_what_an_answer_names_was_said_in_the_request(task: str) -> None:
             assert word in told or word in example.request, example
 
 
-@pytest.mark.parametrize("minutes", range(0, 24 * 60, 5))
-def test_a_spoken_time_means_the_time_that_was_meant(minutes: int) -> None:
-    for seed in range(12):
-        said = clock(minutes, Random(seed))
-        assert _understood(said) == minutes, said
+def test_a_spoken_time_means_the_time_that_was_meant() -> None:
+    for minutes in range(0, 24 * 60, 5):
+        for seed in range(8):
+            said = clock(minutes, Random(seed))
+            assert _understood(said) == minutes, said
 
 
 def _understood(said: str) -> int:
@@ -130,7 +130,7 @@ def _number(said: str) -> int:
 
 
 def test_everything_else_is_answered_unknown() -> None:
-    for example in islice(draw("test", 5), 2000):
+    for example in islice(draw("test", 5), 400):
         assert (example.task == "unknown") == (example.answer == ANSWER)
 
 
