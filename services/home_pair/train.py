@@ -74,14 +74,18 @@ class _Halves:
             losses = optax.softmax_cross_entropy_with_integer_labels(scores, targets.reshape(-1))
             return jnp.sum(losses * importance.reshape(-1))
 
+        def gradient(weights: Weights, batch: Any) -> tuple[jax.Array, jax.Array]:
+            value, slopes = jax.value_and_grad(loss)(weights, batch)
+            return value, ravel_pytree(slopes)[0]
+
         def update(weights: Weights, state: Any, *gradients: jax.Array) -> tuple[Weights, Any]:
-            updates, state = optimizer.update(self._separate(sum(gradients)), state, weights)
+            updates, state = optimizer.update(separate(jnp.sum(jnp.stack(gradients), axis=0)), state, weights)
             return optax.apply_updates(weights, updates), state
 
-        _, self._separate = ravel_pytree(weights)
-        self._devices = jax.devices()
-        self._gradients = jax.jit(lambda w, b: (lambda v, g: (v, ravel_pytree(g)[0]))(*jax.value_and_grad(loss)(w, b)))
+        separate = ravel_pytree(weights)[1]
+        self._gradient = jax.jit(gradient)
         self._update = jax.jit(update, donate_argnums=(0, 1))
+        self._devices = jax.devices()
         self._held = [jax.device_put((weights, state), device) for device in self._devices]
 
     def step(self, batch: Batch) -> float:
@@ -89,7 +93,7 @@ class _Halves:
         parts = (batch.tokens, batch.targets, batch.weights, batch.segments)
         shares = zip(*(np.array_split(part, len(self._devices)) for part in parts), strict=True)
         placed = zip(self._held, self._devices, shares, strict=True)
-        found = [self._gradients(held[0], jax.device_put(share, device)) for held, device, share in placed]
+        found = [self._gradient(held[0], jax.device_put(share, device)) for held, device, share in placed]
         gradients = [gradient for _, gradient in found]
         self._held = [
             self._update(*held, *(jax.device_put(gradient, device) for gradient in gradients))
@@ -100,7 +104,8 @@ class _Halves:
     @property
     def held(self) -> tuple[Weights, Any]:
         """Gives the weights and the state of the optimizer, the same on every device."""
-        return self._held[0]
+        weights, state = self._held[0]
+        return weights, state
 
 
 def train(name: str, recipe: Recipe, tokenizer: Tokenizer, checkpoint: Path) -> tuple[Weights, Cost]:
