@@ -1,5 +1,6 @@
 """`marginal ask`: one question, its answer as it comes, and how it was answered."""
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
@@ -30,38 +31,40 @@ class Asking:
 async def ask(target: str, asking: Asking, *, console: Console, json: bool) -> None:
     """Asks the router at `target` and writes the answer. Raises MarginalError."""
     text: list[str] = []
-    answer: Answer | None = None
-    async with (
-        RouterClient(target) as client,
-        aclosing(
-            client.ask(
-                asking.prompt,
-                choices=asking.choices,
-                policy=asking.policy,
-                mode=asking.mode,
-                on_degrade=asking.on_degrade,
-                max_tokens=asking.max_tokens,
-                margins=console.is_terminal and not json,
-                timeout_seconds=asking.timeout_seconds,
-            )
-        ) as events,
-    ):
-        async for event in events:
-            if isinstance(event, Answer):
-                answer = event
-            elif json:
+    colours = console.is_terminal and not json
+    try:
+        async with RouterClient(target) as client, aclosing(_events(client, asking, margins=colours)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    answer = event
+                    continue
                 text.append(event.text)
-            else:
-                console.print(_coloured(event), end="", soft_wrap=True)
-                console.file.flush()
-    assert answer is not None  # noqa: S101 (the client ends every stream that does not raise with one)
+                if not json:
+                    console.print(_coloured(event), end="", soft_wrap=True)
+                    console.file.flush()
+    finally:
+        if text and not json:
+            console.print()
     if json:
         console.out(as_json(answer_as_json("".join(text), answer)), highlight=False)
         return
-    console.print("\n")
+    console.print()
     console.print(summary(answer))
     console.print()
     console.print(attempts_table(answer))
+
+
+def _events(client: RouterClient, asking: Asking, *, margins: bool) -> AsyncGenerator[Piece | Answer, None]:
+    return client.ask(
+        asking.prompt,
+        choices=asking.choices,
+        policy=asking.policy,
+        mode=asking.mode,
+        on_degrade=asking.on_degrade,
+        max_tokens=asking.max_tokens,
+        margins=margins,
+        timeout_seconds=asking.timeout_seconds,
+    )
 
 
 def answer_as_json(text: str, answer: Answer) -> dict[str, object]:

@@ -182,9 +182,10 @@ def _progress(console: Console, arms: Sequence[Arm], *, each: int) -> Iterator[T
 def _table(outcome: Outcome) -> Table:
     rows = outcome.measured.rows
     ways = len({(row.arm, row.policy) for row in rows if row.arm != "random deferral"})
+    gap = 1 if outcome.measured.failed else 2
     table = Table(
         title=f"{outcome.questions} questions, each asked in {ways} ways, {outcome.concurrency} at a time",
-        title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False,
+        title_justify="left", title_style="bold", box=None, padding=(0, gap, 0, 0), pad_edge=False,
     )  # fmt: skip
     table.add_column("\nanswered by", no_wrap=True)
     for heading in ("\naccuracy", "95%\ninterval", "\ndeferred", "cost per\n1,000", "mean\nms", "\ndegraded"):
@@ -202,14 +203,14 @@ _STYLES = {"marginal": "bold", "random deferral": "dim"}
 
 
 def _cells(row: Row, cost: str) -> list[str]:
-    interval = row.accuracy_interval
+    interval, milliseconds = row.accuracy_interval, 1_000 * row.mean_seconds
     return [
         _NAMES.get(row.arm, row.arm).format(row.policy),
         f"{row.accuracy:.1%}",
         f"{100 * interval.low:.1f}–{100 * interval.high:.1f}",  # noqa: RUF001 (a range)
         f"{row.deferral_share:.1%}",
         cost,
-        f"{1_000 * row.mean_seconds:.1f}",
+        f"{milliseconds:.1f}" if milliseconds < 1_000 else f"{milliseconds:.0f}",
         "" if row.arm == "random deferral" else str(row.degraded),
         "" if row.arm == "random deferral" else str(row.failed),
     ]

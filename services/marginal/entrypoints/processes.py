@@ -59,6 +59,7 @@ class Running:
     def __init__(self, program: Program, process: Process) -> None:
         self.program = program
         self._process = process
+        self._killed = False
 
     @property
     def pid(self) -> int:
@@ -69,8 +70,8 @@ class Running:
         """Waits for its end and gives the exit code; negative is the signal that ended it."""
         return await self._process.wait()
 
-    async def drain(self) -> None:
-        """Asks it to end by SIGTERM and waits; ends it by SIGKILL when it takes too long."""
+    async def drain(self) -> bool:
+        """Asks it to end by SIGTERM and waits; False when it took too long, or was killed meanwhile, by us."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -79,9 +80,11 @@ class Running:
         except TimeoutError:
             self.kill()
             await self._process.wait()
+        return not self._killed
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Ends it at once, streams in flight and all."""
+        self._killed = True
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 

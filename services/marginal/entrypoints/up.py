@@ -58,7 +58,7 @@ class Up:
         self._running: list[Running] = []
 
     async def run(self, task: Task | None = None, *, end_after_task: bool = False) -> bool:
-        """Serves until told to end, or until `task` is done; gives what the task said, True without its word.
+        """Serves until told to end, or until `task` is done; False when the task says so, or streams were cut.
 
         Raises ConfigurationError, StartFailed, RouterLost; whatever happens nothing is left running.
         """
@@ -68,9 +68,10 @@ class Up:
             try:
                 for program in wanted:
                     self._running.append(await start(program))
-                return await self._until_told_to_end(self._serve(task, end_after_task=end_after_task))
+                well = await self._until_told_to_end(self._serve(task, end_after_task=end_after_task))
             finally:
-                await self._drain()
+                drained = await self._drain()
+        return well and drained
 
     async def _serve(self, task: Task | None, *, end_after_task: bool) -> bool:
         await self._ready()
@@ -165,12 +166,15 @@ class Up:
         self._told_to_end.set()
         self._progress.print("Draining; ctrl-C once more ends everything at once.")
 
-    async def _drain(self) -> None:
-        """The router first, so that its streams still have their tiers; then the tiers."""
+    async def _drain(self) -> bool:
+        """The router first, so that its streams still have their tiers; then the tiers. False when one was killed."""
         routers = [running for running in self._running if running.program.name == ROUTER]
         tiers = [running for running in self._running if running.program.name != ROUTER]
-        await asyncio.gather(*(running.drain() for running in routers))
-        await asyncio.gather(*(running.drain() for running in tiers))
+        drained = [
+            *await asyncio.gather(*(running.drain() for running in routers)),
+            *await asyncio.gather(*(running.drain() for running in tiers)),
+        ]
+        return all(drained)
 
     def _tell(self) -> None:
         if self._json:

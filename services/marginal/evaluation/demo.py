@@ -64,6 +64,7 @@ class Comparison:
     gap_interval: Interval
     cost_of_large_only: float | None
     degraded: int = 0
+    failed: int = 0
 
     @property
     def sentence(self) -> str:
@@ -82,11 +83,11 @@ class Comparison:
             between=f"level with large-only, {gap:+.1f} points",
         )
         cost = "" if self.cost_of_large_only is None else f" and {self.cost_of_large_only:.0%} of its cost"
-        outage = (
-            f" {self.degraded} of its answers are degraded, and random deferral is reckoned as if none would be."
-            if self.degraded
-            else ""
-        )
+        outage = ""
+        if self.degraded:
+            outage += f" {self.degraded} of its answers are degraded; random deferral is reckoned as if none would be."
+        if self.failed:
+            outage += f" {self.failed} of its requests failed; random deferral is reckoned as if none would."
         return (
             f"{self.policy} deferred {self.deferral_share:.1%} and {random_deferral};"
             f" it is {large_only}, with {self.calls_to_large_share:.1%} of its calls{cost}.{outage}"
@@ -229,6 +230,7 @@ def _compare(policy: str, trios: Sequence[Trio], resampled: Sequence[_Shares]) -
         percentiles(list(map(gap, resampled))),
         sum(reply.cost_nanos for reply, _, _ in trios) / large_cost if large_cost else None,
         degraded=sum(reply.degraded for reply, _, _ in trios),
+        failed=sum(reply.error is not None for reply, _, _ in trios),
     )
 
 

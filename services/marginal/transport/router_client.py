@@ -11,7 +11,7 @@ import grpc
 from google.type.money_pb2 import Money
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from marginal.errors import TierUnavailable
+from marginal.errors import BackendProtocol, TierUnavailable
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.pricing import NANOS_PER_UNIT
 from marginal.routing.records import Attempt, DegradedReason, Outcome
@@ -95,16 +95,20 @@ class RouterClient:
             return_margins=margins,
         )
         call = self._stub.Generate(request, timeout=timeout_seconds)
+        final: router_pb2.Final | None = None
         try:
             async for response in call:
                 if response.HasField("final"):
-                    yield _answer(response.final)
+                    final = response.final
                 else:
                     yield _piece(response.text)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
         finally:
             call.cancel()
+        if final is None:
+            raise BackendProtocol("the router ended its answer without a final message")
+        yield _answer(final)
 
 
 async def wait_until_serving(target: str, service: str, *, timeout_seconds: float) -> None:

@@ -96,6 +96,7 @@ def test_a_failed_request_counts_as_not_right_and_is_shown() -> None:
     table = measure(SMALL, LARGE, {"default": failing})
     assert table.failed == row(table, "marginal").failed == 1
     assert row(table, "marginal").accuracy == 0.99
+    assert "1 of its requests failed" in table.comparisons[0].sentence
 
 
 def test_the_time_of_a_failed_request_is_not_a_time_to_an_answer() -> None:
@@ -112,7 +113,7 @@ def test_degraded_answers_are_counted_and_keep_their_own_grade() -> None:
 def test_a_comparison_under_an_outage_says_that_random_deferral_had_none() -> None:
     degraded = [Reply(correct=False, deferred=True, degraded=True) if reply.deferred else reply for reply in KNOWING]
     comparison = measure(SMALL, LARGE, {"default": degraded}).comparisons[0]
-    assert "40 of its answers are degraded, and random deferral is reckoned as if none would be" in comparison.sentence
+    assert "40 of its answers are degraded; random deferral is reckoned as if none would be" in comparison.sentence
 
 
 def test_questions_without_a_genuine_large_answer_are_left_out_of_the_comparison() -> None:
