@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+
 from contract.subjects import ROWS, Subject
 from marginal.routing.ports import LanguageModel
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
 from marginal.backends.script_names import token_with_margin
 from marginal.backends.scripted import Script, ScriptedModel

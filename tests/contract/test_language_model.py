@@ -6,6 +6,7 @@ import threading
 from contextlib import aclosing, suppress
 
 import pytest
+
 from contract.subjects import PARALLEL, SLOW, Subject
 from marginal.errors import DeadlineExceeded, InvalidRequest
 from marginal.policy.scores import margin

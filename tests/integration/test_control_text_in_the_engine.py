@@ -8,6 +8,7 @@ import pytest
 import xllamacpp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from marginal.backends.control_tokens import PlainText, control_texts
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
 from marginal.models.fetch import resolve

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
+
 from integration.hub import Hub
 from marginal.errors import ModelNotFetched
 from marginal.models.fetch import resolve

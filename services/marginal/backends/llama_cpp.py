@@ -206,7 +206,9 @@ def _started(path: Path, settings: EngineSettings, *, context_tokens: int) -> An
     params.endpoint_props = params.endpoint_slots = params.ui = False
     params.verbosity = -1
     try:
-        return xllamacpp.Server(params)
+        engine = xllamacpp.Server(params)
+        engine.handle_metrics()  # answered once its loop runs: an engine that is freed before that hangs for ever
+        return engine
     except (RuntimeError, ValueError) as error:
         raise ConfigurationError(
             f"model: the engine cannot load {path.name}, check that it is a whole GGUF file"

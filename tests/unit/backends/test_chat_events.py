@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from marginal.backends.chat_events import ChatEvents, finite
 from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, TierUnavailable
 from marginal.tokens import Chunk, EarlyStop, FinishReason, Generation, Message, Role, Token

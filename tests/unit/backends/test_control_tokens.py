@@ -1,15 +1,16 @@
 """What a user wrote never holds the text of a control token, and otherwise stays as it is."""
 
+import struct
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from marginal.backends.control_tokens import JOINER, PlainText, control_texts
 from marginal.backends.gguf_header import read_header
 from marginal.errors import ConfigurationError
+from marginal.models.fetch import resolve
 
 CONTROLS = ["<|im_start|>", "<|im_end|>", "<think>", "[INST]", "</s>", "<s>"]
 ODD_CASES = "\u0130\u017f\u212a"
@@ -20,19 +21,30 @@ CASES = st.sampled_from([str, str.upper, str.lower, str.title, str.swapcase])
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 
 
+UINT32, STRING, ARRAY = 4, 8, 9
+
+
 def vocabulary(path: Path, *tokens: tuple[str, int], eos: int | None = None) -> Path:
-    writer = gguf.GGUFWriter(str(path), "llama")
-    writer.add_context_length(512)
-    writer.add_token_list([text for text, _ in tokens])
-    writer.add_token_types([kind for _, kind in tokens])
+    """Writes the head of a GGUF file, by the format's own description (ggml-org/ggml, docs/gguf.md)."""
+    pairs = [
+        _string("general.architecture") + struct.pack("<I", STRING) + _string("llama"),
+        _string("llama.context_length") + struct.pack("<II", UINT32, 512),
+        _string("tokenizer.ggml.tokens")
+        + struct.pack("<IIQ", ARRAY, STRING, len(tokens))
+        + b"".join(_string(text) for text, _ in tokens),
+        _string("tokenizer.ggml.scores")
+        + struct.pack(f"<IIQ{len(tokens)}f", ARRAY, 6, len(tokens), *[0.5] * len(tokens)),
+        _string("tokenizer.ggml.token_type")
+        + struct.pack(f"<IIQ{len(tokens)}i", ARRAY, 5, len(tokens), *[kind for _, kind in tokens]),
+    ]
     if eos is not None:
-        writer.add_eos_token_id(eos)
-    writer.add_tensor("token_embd.weight", np.zeros((1, 32), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        pairs.append(_string("tokenizer.ggml.eos_token_id") + struct.pack("<II", UINT32, eos))
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + b"".join(pairs))
     return path
+
+
+def _string(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
 
 
 @given(text=TEXTS, written=CASES, rendered=CASES)
@@ -92,6 +104,11 @@ def test_a_header_is_read_by_whole_key_or_by_the_part_behind_the_architecture(tm
         "llama.context_length": 512,
         "tokenizer.ggml.token_type": [NORMAL, CONTROL],
     }
+
+
+def test_the_bundled_models_have_the_control_tokens_of_their_template() -> None:
+    for name in ("home-small", "home-large"):
+        assert control_texts(resolve(name)) >= {"<|user|>", "<|assistant|>", "<|end|>"}
 
 
 @pytest.mark.parametrize("content", [b"", b"GGU", b"GGUF", b"GGUF\x03\x00\x00\x00", b"not a model" * 10])

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+
 from marginal.backends.script_names import scripted_model, token_with_margin
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, StreamInterrupted, TierUnavailable

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from marginal.errors import ConfigurationError, ModelNotFetched
 from marginal.models.catalogue import BundledFile, HubFile, hub_file, models, pair
 from marginal.models.fetch import resolve
