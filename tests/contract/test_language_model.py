@@ -184,6 +184,15 @@ async def test_a_deadline_that_passes_raises_and_frees_the_slot(model: LanguageM
     assert text_of(await chunks_of(model, asking(QUESTIONS[0])))
 
 
+async def test_a_reader_that_is_later_than_the_deadline_is_told_so(model: LanguageModel) -> None:
+    chunks = model.generate(asking(LONG), timeout=1.0)
+    await anext(chunks)
+    await asyncio.sleep(1.2)
+    with pytest.raises(DeadlineExceeded):
+        [chunk async for chunk in chunks]
+    await chunks.aclose()
+
+
 async def test_a_prompt_that_is_too_long_is_refused_with_counts_and_names_the_messages(model: LanguageModel) -> None:
     limit = (await model.describe()).context_tokens
     with pytest.raises(InvalidRequest, match=rf"\d+ tokens, the model holds {limit}") as caught:

@@ -23,6 +23,7 @@ from marginal.errors import BackendProtocol, ConfigurationError, DeadlineExceede
 from marginal.tokens import Chunk, Generation, ModelDescription
 
 MAX_ALTERNATIVES = 20
+LATE = "the deadline passed before the answer was complete"
 CONTEXT_STEP = 256
 """The engine lays out contexts in steps of so many tokens."""
 
@@ -153,7 +154,9 @@ class _Hearer:
             async with asyncio.timeout_at(deadline):
                 await self._news.wait()
         except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the answer was complete") from None
+            raise DeadlineExceeded(LATE) from None
+        if deadline is not None and self._loop.time() > deadline:  # a reader may be later than the engine
+            raise DeadlineExceeded(LATE)
         first = self._heard.popleft()
         if isinstance(first, MarginalError):
             raise first
