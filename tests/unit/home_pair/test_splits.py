@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from home_pair.requests import TASKS
-from home_pair.tasks import split_of, words_of
+from home_pair.tasks import Task, split_of, words_of
 
 SIMPLE = [task for task in TASKS.values() if task.patterns]
 
@@ -17,14 +17,14 @@ def test_about_eight_in_a_hundred_facts_are_kept_for_the_test() -> None:
 
 
 @pytest.mark.parametrize("task", SIMPLE, ids=lambda task: task.name)
-def test_every_pattern_belongs_to_one_split(task) -> None:
+def test_every_pattern_belongs_to_one_split(task: Task) -> None:
     for form, patterns in task.patterns.items():
         parts = [task.by_split[form, split] for split in ("train", "dev", "test")]
         assert sorted(p for part in parts for p in part) == sorted(patterns)
 
 
 @pytest.mark.parametrize("task", SIMPLE, ids=lambda task: task.name)
-def test_a_held_out_pattern_holds_no_word_that_training_never_shows(task) -> None:
+def test_a_held_out_pattern_holds_no_word_that_training_never_shows(task: Task) -> None:
     for form in task.patterns:
         taught = {word for pattern in task.by_split[form, "train"] for word in words_of(pattern)}
         for split in ("dev", "test"):
