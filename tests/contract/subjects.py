@@ -97,7 +97,7 @@ def _echo(generation: Generation) -> Script:
     words = [*question.split()[:4], *(f"w{i}" for i in range(18)), "漢", "é"]
     margins = (0.3 + 0.7 * zlib.crc32(f"{question}{i}".encode()) / 2**32 for i in range(len(words)))
     tokens = tuple(token_with_margin(f"{word} ", margin) for word, margin in zip(words, margins, strict=True))
-    return Script(tokens, delay_seconds=0.05 if SLOW in question else 0.001)
+    return Script(tokens, delay_seconds=0.1 if SLOW in question else 0.001)
 
 
 class Unrecorded:

@@ -116,7 +116,7 @@ async def test_max_tokens_is_kept(model: LanguageModel, most: int) -> None:
 async def test_closing_the_generator_stops_the_generation_within_one_token(subject: Subject) -> None:
     await cut_after_first_chunk(subject.model, asking(LONG))
     at_close = subject.computed()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.6)
     assert subject.computed() <= at_close + subject.allowance
 
 
@@ -145,7 +145,7 @@ async def test_cancelling_the_task_that_reads_stops_the_generation_too(subject: 
     with suppress(asyncio.CancelledError):
         await reading
     at_cancel = subject.computed()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.6)
     assert subject.computed() <= at_cancel + subject.allowance
 
 
@@ -159,14 +159,15 @@ async def test_eight_generations_at_once_are_complete_and_the_same_as_one_by_one
 async def test_an_early_stop_ends_at_the_deciding_token_and_says_unsure(model: LanguageModel) -> None:
     for question in QUESTIONS:
         whole = tokens_of(await chunks_of(model, asking(question)))
-        margins = [margin(token) for token in whole if token.alternatives]
+        margins = [margin(token) for token in whole]
         weakest = margins.index(min(margins))
-        surer = min(margins[:weakest], default=1.0)
-        stop = EarlyStop("min_margin", 0, (margins[weakest] + surer) / 2)
-        chunks = await chunks_of(model, asking(question, early_stop=stop))
-        assert text_of(chunks) == "".join(token.text for token in whole[: weakest + 1])
+        threshold = (margins[weakest] + min(margins[:weakest], default=1.0)) / 2
+        chunks = await chunks_of(model, asking(question, early_stop=EarlyStop("min_margin", 0, threshold)))
+        *surer, deciding = tokens_of(chunks)
+        assert margin(deciding) < threshold <= min(map(margin, surer), default=1.0)
+        assert "".join(token.text for token in whole).startswith(text_of(chunks))
         assert chunks[-1].finish is FinishReason.UNSURE
-        assert chunks[-1].usage.output_tokens == len(tokens_of(chunks)) == weakest + 1
+        assert chunks[-1].usage.output_tokens == len(tokens_of(chunks))
 
 
 async def test_an_early_stop_that_is_never_sure_to_fail_changes_nothing(model: LanguageModel) -> None:
