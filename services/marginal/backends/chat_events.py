@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from marginal.backends.early_stop import deciding
-from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, TierUnavailable
+from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, StreamInterrupted, TierUnavailable
 from marginal.tokens import Alternative, Chunk, FinishReason, Generation, Token, Usage
 
 ROUNDING = 1e-6
 """A log-probability above 0 by no more is 0 with the engine's rounding; above that it is no log-probability."""
+
+MOST_KEPT_BACK = 64
+"""Tokens an engine may keep back at once; more is a count gone wrong."""
 
 Event = Mapping[str, Any]
 
@@ -42,21 +45,22 @@ class ChatEvents:
     def read(self, event: Event) -> tuple[Chunk, ...]:
         """Gives the chunks of one event: none, tokens, a finish, or both. Raises InvalidRequest, ModelFault."""
         if "error" in event:
-            raise _fault(event["error"])
+            raise _fault(event["error"], begun=self._usage.output_tokens > 0)
         try:
             return tuple(self._chunks(event))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise BackendProtocol("the engine sent an event that cannot be understood") from error
 
     def _chunks(self, event: Event) -> list[Chunk]:
         chunks: list[Chunk] = []
+        timings = event.get("timings") or {}
         for choice in event.get("choices") or ():
-            tokens = self._tokens(choice, event.get("timings") or {})
+            tokens = self._tokens(choice, timings)
             if tokens:
-                chunks.append(self._watched(tokens, event.get("timings") or {}))
+                chunks.append(self._watched(tokens, timings))
             if self._finish is None and choice.get("finish_reason") is not None:
                 self._finish = _FINISHES.get(choice["finish_reason"], FinishReason.STOP)
-                self._count(event.get("timings") or {})
+                self._count(timings, output_tokens=int(timings.get("predicted_n") or 0))
             if self._finish is not None:
                 chunks.append(Chunk((), self._usage, self._finish))
         return chunks
@@ -66,11 +70,13 @@ class ChatEvents:
         tokens = [self._token(entry) for entry in content]
         text = choice.get("delta", {}).get("content")
         if not tokens and text:
-            tokens = [Token(text)]
+            tokens = [Token(str(text))]
         if not tokens:
             return []
-        withheld = int(timings.get("predicted_n") or 0) - self._usage.output_tokens - len(tokens)
-        return [Token("")] * withheld + tokens
+        kept_back = int(timings.get("predicted_n") or 0) - self._usage.output_tokens - len(tokens)
+        if kept_back > MOST_KEPT_BACK:
+            raise ValueError
+        return [Token("")] * kept_back + tokens
 
     def _token(self, entry: Event) -> Token:
         alternatives = sorted(
@@ -99,10 +105,8 @@ class ChatEvents:
         self._count(timings, output_tokens=before + len(tokens))
         return Chunk(tuple(tokens), self._usage)
 
-    def _count(self, timings: Event, *, output_tokens: int | None = None) -> None:
+    def _count(self, timings: Event, *, output_tokens: int) -> None:
         cached = int(timings.get("cache_n") or 0)
-        if output_tokens is None:
-            output_tokens = int(timings.get("predicted_n") or 0)
         self._usage = Usage(
             input_tokens=max(self._usage.input_tokens, cached + int(timings.get("prompt_n") or 0)),
             output_tokens=max(self._usage.output_tokens, output_tokens),
@@ -127,7 +131,7 @@ def _identity(entry: Event) -> int | None:
     return identity if isinstance(identity, int) else None
 
 
-def _fault(error: object) -> MarginalError:
+def _fault(error: object, *, begun: bool) -> MarginalError:
     """Says what an engine's error object means, never in its own words: those may hold the template or the prompt."""
     if not isinstance(error, Mapping):
         return BackendProtocol("the engine failed without saying how")
@@ -137,4 +141,5 @@ def _fault(error: object) -> MarginalError:
         )
     if error.get("code") == 400:
         return InvalidRequest("messages", "the model's chat template takes no such conversation")
-    return TierUnavailable(f"the engine failed with code {error.get('code')}")
+    kind = StreamInterrupted if begun else TierUnavailable
+    return kind(f"the engine failed with code {error.get('code')}")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marginal.backends.chat_events import ChatEvents, finite
-from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, TierUnavailable
+from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, StreamInterrupted, TierUnavailable
 from marginal.tokens import Chunk, EarlyStop, FinishReason, Generation, Message, Role, Token
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
@@ -78,6 +78,12 @@ def test_tokens_the_engine_kept_back_are_tokens_without_text_and_without_evidenc
     assert chunks[-1].usage.output_tokens == 4
 
 
+@pytest.mark.parametrize("count", [math.inf, math.nan, "many", 10**9])
+def test_a_count_gone_wrong_is_refused(count: Any) -> None:
+    with pytest.raises(BackendProtocol):
+        ChatEvents(asking()).read(event(entry("a"), predicted=count))
+
+
 def test_a_character_split_over_entries_is_put_together_by_its_bytes() -> None:
     halves = [entry("x") | {"bytes": list(part)} for part in ("é".encode()[:1], "é".encode()[1:])]
     chunks = ChatEvents(asking()).read(event(*halves, predicted=2))
@@ -143,6 +149,13 @@ def test_a_prompt_that_is_too_long_is_the_callers_mistake_and_counted() -> None:
     error = {"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": 402, "n_ctx": 256}
     with pytest.raises(InvalidRequest, match="messages: the prompt has 402 tokens, the model holds 256"):
         ChatEvents(asking()).read({"error": error})
+
+
+def test_an_engine_that_fails_after_the_first_token_interrupts_the_stream() -> None:
+    events = ChatEvents(asking())
+    events.read(event(entry("a"), predicted=1))
+    with pytest.raises(StreamInterrupted):
+        events.read({"error": {"code": 500}})
 
 
 @pytest.mark.parametrize(
