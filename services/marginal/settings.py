@@ -98,8 +98,12 @@ def read_policies(path: Path | None = None) -> Policies:
     try:
         text = path.read_text() if path else resources.files("marginal").joinpath("policies.toml").read_text()
         return parse_policies(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"policy file {name}: cannot be read, {type(error).__name__}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"policy file {name}: is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"policy file {name}: cannot be read, {(error.strerror or 'no reason').lower()}"
+        ) from None
     except ConfigurationError as error:
         raise ConfigurationError(f"policy file {name}: {error}") from None
 

@@ -21,6 +21,7 @@ from marginal.entrypoints.cli_options import (
     DemoStateDir,
     Limit,
     ModeOption,
+    PairName,
     PolicyNames,
     Questions,
     StateDir,
@@ -58,7 +59,7 @@ def marginal() -> None:
     "marginal up --small-model ./small.gguf --large-model ./large.gguf --policy-file policies.toml"
 )
 def up(
-    pair: Annotated[str, typer.Option(envvar="MARGINAL_PAIR", help="A pair of the catalogue.")] = "home",
+    pair: PairName = "home",
     small_model: Annotated[
         str | None, typer.Option(help="Instead of the pair's small model: a name or a file.")
     ] = None,
@@ -101,7 +102,8 @@ def up(
         exporter=Exporter(trace_exporter.value),
         otlp_endpoint=otlp_endpoint,
     )
-    measured = demonstration.Plan(demonstration.questions(questions, limit=limit)) if demo else None
+    asked = demonstration.questions(questions, bundled=named.questions, limit=limit) if demo else None
+    measured = demonstration.Plan(asked) if asked else None
     console, progress = _consoles()
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
 
@@ -168,6 +170,7 @@ def ask(
     "marginal demo --questions mine.jsonl --json"
 )
 def demo(
+    pair: PairName = "home",
     questions: Questions = None,
     limit: Limit = LIMIT,
     policy: PolicyNames = list(demonstration.POLICIES),  # noqa: B006 (typer copies it)
@@ -177,7 +180,7 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """Ask held-out questions with known answers; measure accuracy and cost against random deferral."""
-    asked = demonstration.questions(questions, limit=limit)
+    asked = demonstration.questions(questions, bundled=catalogue.pair(pair).questions, limit=limit)
     plan = demonstration.Plan(asked, tuple(dict.fromkeys(policy)), concurrency)
 
     async def measure() -> bool:

@@ -46,6 +46,7 @@ Questions = Annotated[
         help="For the demo, a JSON object with id, task, request and answer a line; bundled ones by default.",
     ),
 ]
+PairName = Annotated[str, typer.Option("--pair", envvar="MARGINAL_PAIR", help="A pair of the catalogue.")]
 Limit = Annotated[int, typer.Option(min=1, help="For the demo, questions at most; every task in its share.")]
 PolicyNames = Annotated[list[str], typer.Option("--policy", help="A policy to measure; may be given several times.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at a time.")]

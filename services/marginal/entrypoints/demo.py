@@ -22,7 +22,6 @@ from marginal.routing.requests import Mode
 from marginal.tokens import Tier
 from marginal.transport.router_client import Answer, RouterClient
 
-HOME_QUESTIONS = "home-questions.jsonl"
 POLICIES = ("default", "careful")
 LINE_SECONDS = 4.0
 
@@ -68,9 +67,9 @@ class Arm:
     policy: str
 
 
-def questions(path: Path | None, *, limit: int) -> tuple[Question, ...]:
-    """Questions of a file, None for the bundled one, every task in its share. Raises ConfigurationError."""
-    return spread(read_questions(path or files("marginal.models").joinpath(HOME_QUESTIONS)), limit=limit)
+def questions(path: Path | None, *, bundled: str, limit: int) -> tuple[Question, ...]:
+    """Questions of a file, None for the one that is bundled, every task in its share. Raises ConfigurationError."""
+    return spread(read_questions(path or files("marginal.models").joinpath(bundled)), limit=limit)
 
 
 async def run(target: str, plan: Plan, *, progress: Console) -> Outcome:

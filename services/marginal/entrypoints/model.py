@@ -71,7 +71,7 @@ async def _serve(
     with telemetry(f"marginal-{tier.value}-model", traces) as own:
         model = await asyncio.to_thread(load, name, engine)
         recorder = GenerationRecorder(own.tracing.spans, own.log, tier=tier)
-        servicer = ModelServicer(model, name=name, limits=Limits(), recorder=recorder)
+        servicer = ModelServicer(model, name=short(name), limits=Limits(), recorder=recorder)
 
         async def until_evidence() -> None:
             servicer.evidence = await probe(model)
@@ -91,7 +91,12 @@ def load(name: str, engine: EngineSettings) -> LanguageModel:
     """Loads a model by its name, fetching it if need be. Raises ConfigurationError."""
     if name.startswith(SCHEME):
         return scripted_model(name)
-    return LlamaCpp(fetch.resolve(name), name=Path(name).stem, settings=engine)
+    return LlamaCpp(fetch.resolve(name), name=short(name), settings=engine)
+
+
+def short(name: str) -> str:
+    """What a model is called in records and spans: its name, of a file only the file's."""
+    return Path(name.partition("#")[0]).name.removesuffix(".gguf")
 
 
 def small() -> None:

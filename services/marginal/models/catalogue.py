@@ -40,10 +40,11 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The names of a small and a large model that go together."""
+    """The names of a small and a large model that go together, and of the bundled questions that suit them."""
 
     small: str
     large: str
+    questions: str = "general-questions.jsonl"
 
 
 def pair(name: str) -> Pair:

@@ -199,4 +199,5 @@ def _normalised(text: str) -> str:
 
 
 def _same_surface(one: str, other: str) -> bool:
-    return one in other or other in one
+    """Whether one contains the other; the end of the answer, which has no text, is a competitor like any."""
+    return bool(one) == bool(other) and (one in other or other in one)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -76,6 +75,8 @@ def configure(
         return tracing_to(_span_file(trace_file), service_name=service_name, version=version)
     if not otlp_endpoint:
         raise ConfigurationError("otlp_endpoint: missing, give the collector's address such as http://localhost:4317")
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # slow, and seldom wanted
+
     collector = OTLPSpanExporter(
         endpoint=otlp_endpoint, insecure=not otlp_endpoint.startswith("https://"), timeout=OTLP_TIMEOUT_SECONDS
     )

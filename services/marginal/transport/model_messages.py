@@ -1,5 +1,6 @@
 """Messages of ModelService and values, both directions."""
 
+from marginal.errors import BackendProtocol, InvalidRequest
 from marginal.tokens import Chunk, EarlyStop, Evidence, FinishReason, Generation, ModelDescription, Usage
 from marginal.transport import validation
 from marginal.transport.generation_messages import (
@@ -62,11 +63,14 @@ def chunk_to_proto(chunk: Chunk) -> model_pb2.ModelServiceGenerateResponse:
 
 
 def chunk_from_proto(response: model_pb2.ModelServiceGenerateResponse) -> Chunk:
-    """The piece of a generation in a model service's message."""
+    """The piece of a generation in a model service's message. Raises BackendProtocol."""
     finish = None
     if response.HasField("finish"):
         prefix = "FINISH_REASON"
-        finish = value_of(FinishReason, generation_pb2.FinishReason, prefix, response.finish.reason, field="finish")
+        try:
+            finish = value_of(FinishReason, generation_pb2.FinishReason, prefix, response.finish.reason, field="finish")
+        except InvalidRequest as error:
+            raise BackendProtocol(f"the model service's {error}: do both run the same version?") from None
     usage = response.usage
     return Chunk(
         tokens=tuple(map(token_from_proto, response.tokens.tokens)),

@@ -4,6 +4,7 @@ Every status carries `google.rpc.ErrorInfo` with domain "marginal" and the reaso
 caller should do about each.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -84,13 +85,21 @@ async def abort_internal(context: grpc.aio.ServicerContext[Message, Message], er
 
 def error_from_rpc(error: grpc.aio.AioRpcError) -> MarginalError:
     """The domain error behind a failed call; a foreign status keeps its code but never its text."""
-    status = rpc_status.from_call(error)
-    for detail in status.details if status is not None else ():
+    for detail in _details(error):
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN and info.reason in _BY_REASON:
             return _rebuilt(_BY_REASON[info.reason], info, error.details() or "")
     kind = _FOREIGN.get(error.code(), BackendProtocol)
     return kind(f"the call ended with {error.code().name}")
+
+
+def _details(error: grpc.aio.AioRpcError) -> Iterable[any_pb2.Any]:
+    """The rich details; none when gRPC's own status replaced the one they were sent with."""
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:
+        return ()
+    return status.details if status is not None else ()
 
 
 def _rebuilt(kind: type[MarginalError], info: error_details_pb2.ErrorInfo, text: str) -> MarginalError:

@@ -80,6 +80,10 @@ def test_near_duplicates_of_the_top_token_are_no_competitors() -> None:
     assert margin(token) == pytest.approx(0.1)
 
 
+def test_ending_the_answer_is_a_competitor_like_any() -> None:
+    assert open_margin(spread({"yes": 0.6, "Yes": 0.2, "": 0.1, "no": 0.05})) == pytest.approx(0.5)
+
+
 def test_without_a_distinct_competitor_in_the_top_ten_the_least_of_them_bounds_it() -> None:
     token = spread({"no": 0.6, "No": 0.2, " no": 0.1})
     assert open_margin(token) == pytest.approx(0.5)
