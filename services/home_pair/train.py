@@ -34,8 +34,8 @@ class Recipe:
     seed: int = 1
 
 
-SMALL = Recipe(Shape(width=64, layers=3, heads=2, hidden=128), steps=3500, rate=4e-3)
-LARGE = Recipe(Shape(width=224, layers=4, heads=7, hidden=512), steps=6500, rate=1e-3)
+SMALL = Recipe(Shape(width=64, layers=3, heads=2, hidden=128), steps=2300, rate=4e-3)
+LARGE = Recipe(Shape(width=224, layers=4, heads=7, hidden=512), steps=5000, rate=1e-3)
 
 
 def _optimizer(recipe: Recipe) -> optax.GradientTransformation:

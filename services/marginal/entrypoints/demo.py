@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +20,7 @@ from marginal.evaluation.questions import Question, read_questions, spread
 from marginal.policy.deferral import Verdict
 from marginal.routing.requests import Mode
 from marginal.tokens import Tier
-from marginal.transport.router_client import Answer, RouterClient
+from marginal.transport.router_client import RouterClient
 
 POLICIES = ("default", "careful")
 LINE_SECONDS = 4.0
@@ -129,7 +129,7 @@ async def _ask_all(client: RouterClient, arm: Arm, plan: Plan, tell: Tell, curre
 async def _reply(client: RouterClient, arm: Arm, question: Question, currencies: set[str]) -> Reply:
     started = time.perf_counter()
     try:
-        text, answer = await _answer(client, arm, question)
+        text, answer = await client.complete(question.request, mode=arm.mode, policy=arm.policy)
     except (ConfigurationError, InvalidRequest):
         raise
     except MarginalError as error:
@@ -143,16 +143,6 @@ async def _reply(client: RouterClient, arm: Arm, question: Question, currencies:
         cost_nanos=answer.total_nanos,
         seconds=time.perf_counter() - started,
     )
-
-
-async def _answer(client: RouterClient, arm: Arm, question: Question) -> tuple[str, Answer]:
-    text: list[str] = []
-    async with aclosing(client.ask(question.request, mode=arm.mode, policy=arm.policy)) as events:
-        async for event in events:
-            if isinstance(event, Answer):
-                return "".join(text), event
-            text.append(event.text)
-    raise AssertionError("the client ends every stream that does not raise with an Answer")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from marginal.routing.tiers import Bypass, TierState
 from marginal.tokens import EarlyStop, FinishReason, Tier, Token
 
 Send = Callable[[Delta], Awaitable[None]]
+Retract = Callable[[], bool]
 
 
 class Router:
@@ -38,18 +39,19 @@ class Router:
             for name, policy in policies.by_name.items()
         }
 
-    async def route(self, request: Request, send: Send, *, timeout: float) -> CostRecord:
+    async def route(self, request: Request, send: Send, *, timeout: float, retract: Retract) -> CostRecord:
         """Sends the answer as deltas of one tier and returns the cost record, which the recorder has by then.
 
-        `timeout` is in seconds. Raises InvalidRequest, ModelFault, DeadlineExceeded, and whatever `send` raises; the
-        record is kept all the same.
+        `timeout` is in seconds. `retract` takes back everything sent so far and says whether it could: a caller who
+        waits for the whole answer has seen none of it, so the commit point is its end. Raises InvalidRequest,
+        ModelFault, DeadlineExceeded, and whatever `send` raises; the record is kept all the same.
         """
         name = request.policy or self._policies.default
         if name not in self._policies.by_name:
             raise InvalidRequest("policy", f"no such policy here, use one of: {', '.join(self._policies.by_name)}")
         deadline = self._clock() + timeout
         policy, bypass = self._policies.by_name[name], self._bypasses[name]
-        journey = _Journey(self._tiers, self._recorder, self._clock, request, policy, bypass, send, deadline)
+        journey = _Journey(self._tiers, self._recorder, self._clock, request, policy, bypass, send, retract, deadline)
         failure: str | None = "Cancelled"
         try:
             await journey.travel()
@@ -74,6 +76,7 @@ class _Journey:
     policy: Policy
     bypass: Bypass
     send: Send
+    retract: Retract
     deadline: float
     _attempts: list[Attempt] = field(default_factory=list)
     _decision: Decision | None = None
@@ -169,6 +172,12 @@ class _Journey:
         self._answering = tier
         await self.send(Delta(tokens, tier))
 
+    def _committed(self) -> bool:
+        """Whether the caller has seen something that cannot be taken back."""
+        if self._answering is not None and self.retract():
+            self._answering = None
+        return self._answering is not None
+
     @asynccontextmanager
     async def _attempt(self, tier: Tier, *, early_stop: EarlyStop | None = None) -> AsyncIterator[RunningAttempt]:
         generation = replace(self.request.generation, alternatives=self.policy.alternatives, early_stop=early_stop)
@@ -184,7 +193,7 @@ class _Journey:
                 policy=self.policy,
                 timeout=self.deadline - self.clock(),
                 clock=self.clock,
-                committed=lambda: self._answering is not None,
+                committed=self._committed,
                 ended=ended,
             ) as attempt:
                 yield attempt

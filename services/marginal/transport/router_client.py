@@ -110,6 +110,18 @@ class RouterClient:
             raise BackendProtocol("the router ended its answer without a final message")
         yield _answer(final)
 
+    async def complete(
+        self, prompt: str, *, policy: str = "", mode: Mode = Mode.AUTO, timeout_seconds: float = 60.0
+    ) -> tuple[str, Answer]:
+        """The whole text at once, and the Answer. Raises MarginalError."""
+        mode_number = number_of(router_pb2.Mode, "MODE", mode)
+        request = router_pb2.RouterServiceGenerateRequest(prompt=prompt, policy=policy, mode=mode_number)
+        try:
+            response = await self._stub.Complete(router_pb2.CompleteRequest(request=request), timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        return response.text, _answer(response.final)
+
 
 async def wait_until_serving(target: str, service: str, *, timeout_seconds: float) -> None:
     """Returns once `target` reports `service` as SERVING. Raises TierUnavailable after the time."""

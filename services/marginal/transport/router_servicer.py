@@ -9,7 +9,7 @@ import grpc
 from marginal.errors import InvalidRequest
 from marginal.routing.records import CostRecord
 from marginal.routing.requests import Delta
-from marginal.routing.router import Router, Send
+from marginal.routing.router import Retract, Router, Send
 from marginal.transport import router_messages, validation
 from marginal.transport.deadlines import within
 from marginal.transport.tracing import CallTracer
@@ -42,7 +42,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         async def send(delta: Delta) -> None:
             await context.write(router_messages.delta_to_proto(delta, margins=request.return_margins))
 
-        record = await self._route(request, context, send)
+        record = await self._route(request, context, send, lambda: False)
         await context.write(router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record)))
 
     async def Complete(self, request: router_pb2.CompleteRequest, context: Any) -> router_pb2.CompleteResponse:
@@ -51,16 +51,22 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         async def collect(delta: Delta) -> None:
             pieces.extend(token.text for token in delta.tokens)
 
-        record = await self._route(request.request, context, collect)
+        def retract() -> bool:
+            pieces.clear()
+            return True
+
+        record = await self._route(request.request, context, collect, retract)
         return router_pb2.CompleteResponse(text="".join(pieces), final=router_messages.final_to_proto(record))
 
-    async def _route(self, asked: router_pb2.RouterServiceGenerateRequest, context: Any, send: Send) -> CostRecord:
+    async def _route(
+        self, asked: router_pb2.RouterServiceGenerateRequest, context: Any, send: Send, retract: Retract
+    ) -> CostRecord:
         tenant = _tenant(context.invocation_metadata())
         request = router_messages.request_from_proto(asked, self._limits, request_id=uuid.uuid4().hex, tenant=tenant)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
         with self._tracer.tenant(tenant):
             async with within(timeout):
-                return await self._router.route(request, send, timeout=timeout)
+                return await self._router.route(request, send, timeout=timeout, retract=retract)
 
 
 def _tenant(metadata: Any) -> str:

@@ -39,6 +39,7 @@ class Cascade:
     threshold: Threshold = field(default_factory=lambda: Fixed(0.5))
     degrade: DegradeRules = field(default_factory=DegradeRules)
     without_score: Verdict = Verdict.DEFER
+    waits_for_the_whole: bool = False
 
     def __post_init__(self) -> None:
         self.deltas: list[Delta] = []
@@ -75,10 +76,15 @@ class Cascade:
     ) -> CostRecord:
         generation = Generation((Message(Role.USER, "who knows?"),), choices=choices)
         request = Request("request-1", generation, policy=policy, mode=mode, on_degrade=on_degrade)
-        return await self.router.route(request, self.send, timeout=seconds)
+        return await self.router.route(request, self.send, timeout=seconds, retract=self.retract)
 
     async def send(self, delta: Delta) -> None:
         self.deltas.append(delta)
+
+    def retract(self) -> bool:
+        if self.waits_for_the_whole:
+            self.deltas.clear()
+        return self.waits_for_the_whole
 
     @property
     def text(self) -> str:

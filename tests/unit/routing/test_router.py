@@ -212,6 +212,16 @@ async def test_a_failure_after_the_commit_point_ends_the_stream_and_switches_not
     assert cascade.outcomes == [(SMALL, "failed", 4)]
 
 
+async def test_a_caller_who_waits_for_the_whole_answer_never_sees_a_broken_one() -> None:
+    broken = script(LARGE, DOWN, fault_at=1)
+    cascade = Cascade(small=script(UNSURE), large=broken, waits_for_the_whole=True)
+    record = await cascade.ask()
+    assert cascade.text == "not so sure"
+    assert record.degraded is DegradedReason.LARGE_UNAVAILABLE
+    assert cascade.outcomes == [(SMALL, "aborted", 2), (BIG, "failed", 1), (SMALL, "kept", 3)]
+    assert record.total_nanos == sum(attempt.cost_nanos for attempt in record.attempts)
+
+
 async def test_a_deadline_on_the_way_is_its_own_error() -> None:
     cascade = Cascade(small=script(fault=DeadlineExceeded("late")))
     with pytest.raises(DeadlineExceeded):
