@@ -118,9 +118,9 @@ class _Journey:
             self._decision = decision = deferral.finish()
             self.policy.threshold.learn(decision)
             if decision.verdict is Verdict.DEFER:
-                if not blocked:
+                if not blocked or self.request.on_degrade is OnDegrade.FAIL:
                     return False
-                self._degrade(blocked)
+                self._degraded = blocked
             elif attempt.finish is FinishReason.UNSURE:
                 raise BackendProtocol("the small tier stopped early without cause: do both run the same version?")
             if held:

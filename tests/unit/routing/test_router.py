@@ -125,6 +125,14 @@ class TestWhenTheLargeTierIsDown:
             await cascade.ask(on_degrade=OnDegrade.FAIL)
         assert cascade.recorder.records[0].error == "TierUnavailable"
 
+    async def test_a_refusal_to_degrade_is_not_held_against_the_small_tier(self) -> None:
+        cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN))
+        await cascade.ask()
+        cascade.recorder.attempts.clear()
+        with pytest.raises(TierUnavailable, match="on_degrade is FAIL"):
+            await cascade.ask(on_degrade=OnDegrade.FAIL)
+        assert cascade.outcomes == [(SMALL, "aborted", 2)]
+
     async def test_the_next_small_answer_is_not_cut_short_for_nothing(self) -> None:
         cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN))
         await cascade.ask()
