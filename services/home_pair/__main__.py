@@ -14,9 +14,9 @@ from home_pair.requests import NATURAL_MIX, draw
 _EXAMPLES = """
 examples:
   python -m home_pair draw --count 5              show five training requests with their answers
-  python -m home_pair build                       train and write everything, 50 minutes on two cores
+  python -m home_pair build                       train and write everything, 25 minutes on two cores
   python -m home_pair build --share 0.02 --into /tmp/pair --work /tmp/pair    the same in a minute, of no use
-  python -m home_pair evaluate                    grade the shipped pair and show the card
+  python -m home_pair evaluate                    grade the shipped pair, 20 seconds
   python -m home_pair evaluate --json             the same figures as JSON
   python -m home_pair parity                      compare the runtime with the training code
 """
@@ -27,10 +27,8 @@ _TUNING = {
     ":glibc.malloc.trim_threshold=17179869184",
     "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false",
     "JAX_PLATFORMS": "cpu",
-    "NPROC": "8",
 }
-"""Two single-threaded devices keep two cores busy, huge pages spare a quarter of the CPU, and eight pool threads
-leave one free whenever some wait for the other device."""
+"""Two single-threaded devices keep two cores busy; huge pages and no trimming spare a quarter of the CPU."""
 
 
 def _tuned() -> None:
@@ -83,10 +81,10 @@ def main() -> None:
 
         write_card(options.into)
     elif options.command == "evaluate":
-        from home_pair.card import card
+        from home_pair.card import quality
 
         report = evaluate(options.into)
-        say(json.dumps(report, indent=1) if options.json else card(options.into, report))
+        say(json.dumps(report, indent=1) if options.json else quality(report))
     elif options.command == "parity":
         _tuned()
         from home_pair.parity import compare

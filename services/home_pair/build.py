@@ -7,8 +7,9 @@ from home_pair.card import write_card
 from home_pair.evaluate import model_file, questions_file, write_questions
 from home_pair.export import export
 from home_pair.progress import say
+from home_pair.recipes import LARGE, SMALL
 from home_pair.tokenizer import load_tokenizer, train_tokenizer
-from home_pair.train import LARGE, SMALL, train
+from home_pair.train import train
 
 
 def build(models: Path, work: Path, seed: int, share: float) -> None:

@@ -9,7 +9,8 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 from gguf.quants import quantize
 from tokenizers import Tokenizer
 
-from home_pair.model import CONTEXT, NORM_EPSILON, ROPE_BASE, Shape, Weights
+from home_pair.model import CONTEXT, NORM_EPSILON, ROPE_BASE, Weights
+from home_pair.recipes import Shape
 from home_pair.tokenizer import END, SPECIALS, USER
 
 CHAT_TEMPLATE = (

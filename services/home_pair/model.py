@@ -1,34 +1,18 @@
 """A Llama-architecture decoder in JAX: RMS norms, interleaved rotary positions, gated SiLU, tied embeddings."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from home_pair.recipes import Shape
+
 Weights = dict[str, Any]
 
 NORM_EPSILON = 1e-5
 ROPE_BASE = 10_000.0
 CONTEXT = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Sizes of a model; `width` and `hidden` are multiples of 32 so that rows fill Q8_0 blocks."""
-
-    width: int
-    layers: int
-    heads: int
-    hidden: int
-    vocabulary: int = 1024
-
-    @property
-    def parameters(self) -> int:
-        """Counts the weights, the shared embedding once."""
-        layer = 4 * self.width**2 + 3 * self.width * self.hidden + 2 * self.width
-        return self.vocabulary * self.width + self.layers * layer + self.width
 
 
 def new_weights(shape: Shape, seed: int) -> Weights:

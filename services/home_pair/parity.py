@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gguf import GGUFReader
 from gguf.quants import dequantize
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from home_pair.model import Shape, Weights, logits
+from home_pair.model import Weights, logits
+from home_pair.recipes import Shape
 from home_pair.requests import Example
 from home_pair.runtime import Runtime
 from home_pair.tokenizer import END, new_tokenizer, prompt_ids
@@ -73,7 +75,8 @@ def greedy(shape: Shape, weights: Weights, prompts: list[list[int]]) -> list[lis
     ends = np.array([len(prompt) for prompt in prompts])
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt
-    score = jax.jit(lambda ids: logits(weights, ids, np.zeros_like(ids), shape.heads))
+    placed = jax.tree.map(jnp.asarray, weights)
+    score = jax.jit(lambda ids: logits(placed, ids, jnp.zeros_like(ids), shape.heads))
     going = np.ones(len(prompts), bool)
     rows = np.arange(len(prompts))
     while going.any() and ends.max() < _LENGTH:

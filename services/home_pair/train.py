@@ -1,6 +1,6 @@
 """Trains a model with AdamW on fresh examples, batch sharded over two single-threaded host devices."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +12,22 @@ from jax.flatten_util import ravel_pytree
 from tokenizers import Tokenizer
 
 from home_pair.batches import Batch, batches, prefetched
-from home_pair.model import Shape, Weights, logits, new_weights
+from home_pair.model import Weights, logits, new_weights
 from home_pair.progress import NOTHING, Cost, Progress, say
+from home_pair.recipes import Recipe
 
-WARM_UP_STEPS = 100
 CHECKPOINT_STEPS = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a model is trained: rows of 96 tokens per step, the rate falls to 0 over the last `decay` of the steps."""
-
-    shape: Shape
-    steps: int
-    rate: float
-    rows: int = 16
-    second_moment: float = 0.99
-    weight_decay: float = 0.05
-    decay: float = 0.7
-    request_weight: float = 0.1
-    seed: int = 1
-
-
-SMALL = Recipe(Shape(width=64, layers=3, heads=2, hidden=128), steps=2300, rate=4e-3)
-LARGE = Recipe(Shape(width=224, layers=4, heads=7, hidden=512), steps=5000, rate=1e-3)
 
 
 def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
     falling = max(1, int(recipe.steps * recipe.decay))
     schedule = optax.join_schedules(
         [
-            optax.linear_schedule(0.0, recipe.rate, WARM_UP_STEPS),
+            optax.linear_schedule(0.0, recipe.rate, recipe.warm_up),
             optax.constant_schedule(recipe.rate),
             optax.linear_schedule(recipe.rate, 0.0, falling),
         ],
-        [WARM_UP_STEPS, recipe.steps - falling],
+        [recipe.warm_up, max(recipe.warm_up, recipe.steps - falling)],
     )
     return optax.chain(
         optax.clip_by_global_norm(1.0),
