@@ -6,20 +6,36 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from marginal.errors import ConfigurationError
 from marginal.policy.deferral import Verdict
 from marginal.policy.scores import SCORES
 from marginal.policy.thresholds import Fixed, TargetRate, Threshold
 from marginal.pricing import TOKENS_PER_PRICE, Price, nanos
-from marginal.routing.policies import DegradeRules, Policies, Policy
+from marginal.routing.policies import BypassRules, DegradeRules, Policies, Policy
 from marginal.tokens import Tier
 
-DEGRADE = DegradeRules()
+RULES = ("fixed", "target_rate")
+"""Tags of the threshold rules; pydantic puts them into the place of an error."""
 
-Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-Seconds = Annotated[float, Field(ge=0.0, le=3600.0, allow_inf_nan=False)]
+DEGRADE = DegradeRules()
+BYPASS = BypassRules()
+
+
+def _not_a_bool_or_text(value: object) -> object:
+    """Keeps pydantic from reading true as 1 and "4" as 4."""
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_not_a_bool_or_text), Field(allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_not_a_bool_or_text)]
+Amount = Annotated[Decimal, BeforeValidator(_not_a_bool_or_text), Field(ge=0, le=1_000_000)]
+Share = Annotated[Number, Field(gt=0.0, lt=1.0)]
+Seconds = Annotated[Number, Field(ge=0.0, le=3600.0)]
 
 
 class _Table(BaseModel):
@@ -28,7 +44,7 @@ class _Table(BaseModel):
 
 class _Fixed(_Table):
     rule: Literal["fixed"]
-    value: Annotated[float, Field(ge=0.0, le=1.0)]
+    value: Annotated[Number, Field(ge=0.0, le=1.0)]
 
     def build(self) -> Threshold:
         return Fixed(self.value)
@@ -38,7 +54,7 @@ class _TargetRate(_Table):
     rule: Literal["target_rate"]
     rate: Share
     start: Share
-    step: Annotated[float, Field(gt=0.0, le=0.2)] = 0.02
+    step: Annotated[Number, Field(gt=0.0, le=0.2)] = 0.02
 
     def build(self) -> Threshold:
         return TargetRate(self.rate, start=self.start, step=self.step)
@@ -46,27 +62,30 @@ class _TargetRate(_Table):
 
 class _Degrade(_Table):
     large_floor_seconds: Seconds = DEGRADE.large_floor_seconds
-    large_retry_seconds: Seconds = DEGRADE.large_retry_seconds
-    first_token_seconds: Annotated[float, Field(gt=0.0, le=3600.0)] = DEGRADE.first_token_seconds
-    bypass_concurrency: Annotated[int, Field(ge=0)] = DEGRADE.bypass_concurrency
-    bypass_per_second: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = DEGRADE.bypass_per_second
+    silence_seconds: Seconds = DEGRADE.silence_seconds
+    retry_seconds: Seconds = DEGRADE.retry_seconds
+
+
+class _Bypass(_Table):
+    concurrency: Annotated[Count, Field(ge=0)] = BYPASS.concurrency
+    per_second: Annotated[Number, Field(ge=0.0, le=1e6)] = BYPASS.per_second
 
 
 class _Policy(_Table):
     version: Annotated[str, Field(min_length=1, max_length=64)]
     score: Literal[tuple(SCORES)]  # type: ignore[valid-type]  # the registry is the list
-    window: Annotated[int, Field(ge=0, le=4096)] = 0
-    alternatives: Annotated[int, Field(ge=2, le=20)] = 10
+    window: Annotated[Count, Field(ge=0, le=4096)] = 0
+    alternatives: Annotated[Count, Field(ge=2, le=20)] = 10
     threshold: Annotated[_Fixed | _TargetRate, Field(discriminator="rule")]
     on_missing_score: Literal["defer", "keep"] = "defer"
     degrade: _Degrade = _Degrade()
 
 
 class _Price(_Table):
-    input_per_million_tokens: Decimal
-    output_per_million_tokens: Decimal
-    cached_input_per_million_tokens: Decimal | None = None
-    per_call: Decimal = Decimal(0)
+    input_per_million_tokens: Amount
+    output_per_million_tokens: Amount
+    cached_input_per_million_tokens: Amount | None = None
+    per_call: Amount = Decimal(0)
 
     def build(self, field: str) -> Price:
         cached = self.cached_input_per_million_tokens
@@ -89,6 +108,7 @@ class _File(_Table):
     default: str
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
     prices: _Prices
+    bypass: _Bypass = _Bypass()
     policies: Annotated[dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")], _Policy], Field(min_length=1)]
 
 
@@ -96,7 +116,11 @@ def read_policies(path: Path | None = None) -> Policies:
     """Reads a policy file, by default the bundled one. Raises ConfigurationError naming the file and the field."""
     name = str(path) if path else "policies.toml"
     try:
-        text = path.read_text() if path else resources.files("marginal").joinpath("policies.toml").read_text()
+        text = (
+            path.read_text("utf-8")
+            if path
+            else resources.files("marginal").joinpath("policies.toml").read_text("utf-8")
+        )
         return parse_policies(text)
     except UnicodeDecodeError:
         raise ConfigurationError(f"policy file {name}: is not UTF-8 text") from None
@@ -112,7 +136,7 @@ def parse_policies(text: str) -> Policies:
     """Builds the policies of a TOML text. Raises ConfigurationError naming the field."""
     try:
         file = _File.model_validate(tomllib.loads(text, parse_float=Decimal))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"is not TOML: {error}") from None
     except ValidationError as error:
         raise ConfigurationError("; ".join(_complaint(problem) for problem in error.errors())) from None
@@ -137,14 +161,16 @@ def parse_policies(text: str) -> Policies:
         )
         for name, policy in file.policies.items()
     }
-    return Policies(by_name, file.default)
+    return Policies(by_name, file.default, BypassRules(**file.bypass.model_dump()))
 
 
 def _per_token(amount: Decimal, field: str) -> int:
     return nanos(amount, per=TOKENS_PER_PRICE, field=field)
 
 
-def _complaint(problem: object) -> str:
-    assert isinstance(problem, dict)  # noqa: S101 (pydantic's ErrorDetails)
-    where = ".".join(str(part) for part in problem["loc"] if part not in ("fixed", "target_rate"))
-    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+def _complaint(problem: ErrorDetails) -> str:
+    parts = [str(part) for part in problem["loc"]]
+    where = [
+        part for before, part in zip(["", *parts], parts, strict=False) if before != "threshold" or part not in RULES
+    ]
+    return f"{'.'.join(where)}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -18,7 +18,7 @@ from marginal.tokens import FinishReason, Generation, Usage
 from marginal.transport.guard import Guard
 from marginal.transport.model_servicer import ModelServicer
 from marginal.transport.remote_model import connected
-from marginal.transport.server import OPTIONS
+from marginal.transport.server import options
 from marginal.transport.validation import Limits
 
 PARALLEL = 4
@@ -55,7 +55,8 @@ async def embedded(name: str = "home-small") -> AsyncIterator[Subject]:
 
 @asynccontextmanager
 async def remote(served: Subject, *, allowance: float) -> AsyncIterator[Subject]:
-    server = grpc.aio.server(interceptors=[Guard(Untraced(), max_calls=64, trust_baggage=True)], options=OPTIONS)
+    guard = Guard(Untraced(), max_calls=64, trust_baggage=True)
+    server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=1024 * 1024))
     ModelServicer(served.model, name="served", limits=Limits(), recorder=Unrecorded()).register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

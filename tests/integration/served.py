@@ -9,7 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from marginal.telemetry.tracing import tracing_to
 from marginal.transport.guard import Guard
 from marginal.transport.router_servicer import RouterServicer
-from marginal.transport.server import OPTIONS
+from marginal.transport.server import options
 from marginal.transport.validation import Limits
 from marginal.v1 import router_pb2
 from unit.routing.cascade import Cascade
@@ -50,7 +50,7 @@ async def served(cascade: Cascade, *, limits: Limits | None = None, max_calls: i
     """Serves a cascade; afterwards no call may be left over."""
     tracer = tracing_to(None, service_name="test", version="1").tracer
     guard = Guard(tracer, max_calls=max_calls, trust_baggage=False)
-    server = grpc.aio.server(interceptors=[guard], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=1024 * 1024))
     RouterServicer(cascade.router, limits=limits or Limits(), tracer=tracer).register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -58,6 +58,9 @@ async def refusal(
         (Request(prompt="hi", sampling=Sampling(top_p=1e308)), "sampling.top_p"),
         (Request(prompt="hi", sampling=Sampling(top_p=0)), "sampling.top_p"),
         (Request(prompt="hi", choices=["only"]), "choices"),
+        (Request(prompt="hi", choices=["a", "b" * 129]), "choices"),
+        (Request(prompt="hi", choices=[str(number) for number in range(65)]), "choices"),
+        (Request(messages=messages(*[(USER, "")] * 256, (USER, "hi"))), "messages"),
         (Request(prompt="hi", choices=["yes", " YES"]), "choices"),
         (Request(prompt="hi", choices=["yes", ""]), "choices"),
         (Request(prompt="hi", policy="other"), "policy"),
@@ -99,6 +102,37 @@ async def test_a_tenant_that_could_not_be_a_label_is_refused(tenant: str) -> Non
     async with served(Cascade()) as target:
         error, details = await refusal(target, GOOD, metadata=(("marginal-tenant", tenant),))
     assert (error.code(), details["field"]) == (grpc.StatusCode.INVALID_ARGUMENT, "marginal-tenant")
+
+
+async def test_two_tenants_are_refused() -> None:
+    async with served(Cascade()) as target:
+        _, details = await refusal(target, GOOD, metadata=(("marginal-tenant", "a"), ("marginal-tenant", "b")))
+    assert details["field"] == "marginal-tenant"
+
+
+async def test_a_failed_request_can_be_found_by_its_id() -> None:
+    cascade = Cascade(small=script(fault=TierUnavailable("down")), large=script(fault=TierUnavailable("down")))
+    async with served(cascade) as target:
+        error, _ = await refusal(target, GOOD)
+    assert dict(error.trailing_metadata() or ())["marginal-request-id"] == cascade.recorder.records[0].request_id
+
+
+async def test_a_caller_is_told_in_time_that_the_deadline_passed() -> None:
+    slow = script(delay=30.0)
+    cascade = Cascade(small=slow, large=slow)
+    async with served(cascade) as target:
+        error, details = await refusal(target, GOOD, timeout=0.3)
+    assert (error.code(), details["reason"]) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+    assert cascade.recorder.records[0].error == "DeadlineExceeded"
+
+
+async def test_many_more_calls_than_places_are_shed_with_a_reason_and_none_is_reset() -> None:
+    cascade = Cascade(small=script(delay=0.3))
+    async with served(cascade, max_calls=64) as target:
+        calls = [asyncio.create_task(refusal(target, GOOD)) for _ in range(200)]
+        seen = await asyncio.gather(*calls, return_exceptions=True)
+    reasons = [each[1].get("reason") for each in seen if isinstance(each, tuple)]
+    assert reasons == ["OVERLOADED"] * 136
 
 
 async def test_the_tenant_is_on_the_record() -> None:
@@ -149,8 +183,8 @@ async def test_what_must_not_be_retried_says_so() -> None:
 
 
 async def test_a_caller_without_a_deadline_gets_the_services_own() -> None:
-    cascade = Cascade(small=script(delay=30.0))
-    async with served(cascade, limits=Limits(deadline_seconds=0.05)) as target:
+    cascade = Cascade(small=script(delay=30.0), large=script(delay=30.0))
+    async with served(cascade, limits=Limits(deadline_seconds=0.1)) as target:
         error, _ = await refusal(target, GOOD, timeout=None)
     assert isinstance(error_from_rpc(error), DeadlineExceeded)
     assert cascade.small_model.active == 0

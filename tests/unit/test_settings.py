@@ -22,13 +22,16 @@ output_per_million_tokens = 4
 cached_input_per_million_tokens = 0.1
 per_call = 0.000001
 
+[bypass]
+concurrency = 2
+
 [policies.one]
 version = "7"
 score = "min_margin"
 window = 4
 threshold = { rule = "fixed", value = 0.25 }
 on_missing_score = "keep"
-degrade = { bypass_concurrency = 2 }
+degrade = { silence_seconds = 2.5 }
 
 [policies.two]
 version = "1"
@@ -48,7 +51,8 @@ def test_a_policy_file_becomes_policies() -> None:
     assert policies.default == "one"
     assert one.rule() == EarlyStop("min_margin", 4, 0.25)
     assert (one.version, one.currency, one.without_score) == ("7", "EUR", Verdict.KEEP)
-    assert one.degrade.bypass_concurrency == 2
+    assert one.degrade.silence_seconds == 2.5
+    assert policies.bypass.concurrency == 2
     assert isinstance(one.threshold, Fixed)
     assert isinstance(two.threshold, TargetRate)
     assert two.rule().threshold == 0.5
@@ -75,6 +79,12 @@ def test_the_bundled_policies_are_good() -> None:
         (changed("rate = 0.3", "rate = 0"), "policies.two.threshold.rate"),
         (changed('score = "min_margin"', 'score = "luck"'), "policies.one.score"),
         (changed("window = 4", "window = -1"), "policies.one.window"),
+        (changed("window = 4", "window = true"), "policies.one.window"),
+        (changed("value = 0.25", 'value = "0.25"'), "policies.one.threshold.value"),
+        (changed("value = 0.25", "value = true"), "policies.one.threshold.value"),
+        (changed("= 0.05", "= 1e30"), "prices.small.input_per_million_tokens"),
+        (changed("= 0.05", "= 1e999999"), "prices.small.input_per_million_tokens"),
+        (changed("concurrency = 2", "concurrency = -2"), "bypass.concurrency"),
         (changed('version = "7"', "version = 7"), "policies.one.version"),
         (changed("window = 4", "windw = 4"), "policies.one.windw"),
         (changed('"keep"', '"guess"'), "policies.one.on_missing_score"),

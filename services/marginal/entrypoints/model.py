@@ -1,6 +1,7 @@
 """marginal-small-model and marginal-large-model: one language model behind ModelService, deployed once per tier."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,11 @@ import typer
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
 from marginal.backends.script_names import SCHEME, scripted_model
 from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
-from marginal.entrypoints.serving import TraceOptions, run, telemetry
-from marginal.errors import ConfigurationError
+from marginal.entrypoints.serving import TraceOptions, run, telemetry, unless_stopped
 from marginal.models import fetch
 from marginal.routing.evidence import probe
 from marginal.routing.ports import LanguageModel
+from marginal.telemetry.logs import Log
 from marginal.telemetry.recorder import GenerationRecorder
 from marginal.telemetry.tracing import Exporter
 from marginal.tokens import Tier
@@ -22,8 +23,11 @@ from marginal.transport.model_servicer import SERVICE, ModelServicer
 from marginal.transport.server import ServerSettings, serve
 from marginal.transport.validation import Limits
 
+PROBE_AGAIN_SECONDS = 5.0
 ENGINE = EngineSettings()
-SERVER = ServerSettings(listen="")
+SERVER = ServerSettings(listen="", message_bytes=4 * 1024 * 1024)
+"""Takes larger messages than a router, whose requests grow a little on their way here."""
+
 PORTS = {Tier.SMALL: 50052, Tier.LARGE: 50053}
 MODEL_HELP = "home-small, home-large, a GGUF file, hub:owner/repo@revision/file.gguf#sha256, or scripted:..."
 
@@ -57,34 +61,51 @@ def program(tier: Tier) -> typer.Typer:
         trace_file: TraceFile = None,
         otlp_endpoint: OtlpEndpoint = "",
     ) -> None:
-        settings = ServerSettings(listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds)
+        settings = replace(SERVER, listen=listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds)
         engine = EngineSettings(threads=threads, parallel=parallel, context_tokens=context_tokens)
         traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
-        run(lambda: _serve(tier, model, engine, settings, max_calls=max_calls, traces=traces))
+        run(lambda stop: _serve(tier, model, engine, settings, max_calls=max_calls, traces=traces, stop=stop))
 
     return app
 
 
 async def _serve(
-    tier: Tier, name: str, engine: EngineSettings, settings: ServerSettings, *, max_calls: int, traces: TraceOptions
+    tier: Tier,
+    name: str,
+    engine: EngineSettings,
+    settings: ServerSettings,
+    *,
+    max_calls: int,
+    traces: TraceOptions,
+    stop: asyncio.Event,
 ) -> None:
     with telemetry(f"marginal-{tier.value}-model", traces) as own:
-        model = await asyncio.to_thread(load, name, engine)
+        model = await unless_stopped(stop, lambda: load(name, engine))
+        if model is None:
+            return
         recorder = GenerationRecorder(own.tracing.spans, own.log, tier=tier)
         servicer = ModelServicer(model, name=short(name), limits=Limits(), recorder=recorder)
-
-        async def until_evidence() -> None:
-            servicer.evidence = await probe(model)
-            if tier is Tier.SMALL and not servicer.evidence.proven:
-                raise ConfigurationError(f"{name} cannot be a small tier: {servicer.evidence.shortfall}")
-
         await serve(
             SERVICE,
             settings,
             guard=Guard(own.tracing.tracer, max_calls=max_calls, trust_baggage=True),
             register=servicer.register,
-            until_ready=until_evidence,
+            until_ready=lambda: _until_evidence(tier, model, servicer, own.log),
+            stop=stop,
         )
+
+
+async def _until_evidence(tier: Tier, model: LanguageModel, servicer: ModelServicer, log: Log) -> None:
+    """Probes until the model gives what its tier needs: any answer, and of a small one usable log-probabilities."""
+    said = None
+    while True:
+        servicer.evidence = seen = await probe(model)
+        if seen.proven or (tier is Tier.LARGE and seen.tokens):
+            return
+        if seen.shortfall != said:
+            log.warning(f"stays NOT_SERVING: cannot be a {tier.value} tier", because=seen.shortfall)
+            said = seen.shortfall
+        await asyncio.sleep(PROBE_AGAIN_SECONDS)
 
 
 def load(name: str, engine: EngineSettings) -> LanguageModel:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from marginal.transport.server import ServerSettings, serve
 from marginal.transport.validation import Limits
 
 ASK_AGAIN_SECONDS = 0.2
+NAME_AGAIN_SECONDS = 20.0
 LIMITS = Limits()
 SERVER = ServerSettings(listen="")
 
@@ -55,7 +57,11 @@ def serve_router(
     settings = ServerSettings(listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds)
     traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
     targets = {Tier.SMALL: small, Tier.LARGE: large}
-    run(lambda: _serve(settings, targets, policy_file, limits=limits, max_calls=max_calls, traces=traces))
+    run(
+        lambda stop: _serve(
+            settings, targets, policy_file, limits=limits, max_calls=max_calls, traces=traces, stop=stop
+        )
+    )
 
 
 async def _serve(
@@ -66,6 +72,7 @@ async def _serve(
     limits: Limits,
     max_calls: int,
     traces: TraceOptions,
+    stop: asyncio.Event,
 ) -> None:
     policies = read_policies(policy_file)
     with telemetry("marginal-router", traces) as own:
@@ -74,27 +81,29 @@ async def _serve(
             tiers = {Tier.SMALL: TierState(Tier.SMALL, small), Tier.LARGE: TierState(Tier.LARGE, large)}
             recorder = OpenTelemetryRecorder(own.tracing.spans, own.log, currency=_currency(policies))
             router = Router(tiers, policies=policies, recorder=recorder, clock=time.monotonic)
-            naming = asyncio.create_task(_learn_name(tiers[Tier.LARGE]))
+            naming = [asyncio.create_task(_keep_name(state)) for state in tiers.values()]
             await serve(
                 SERVICE,
                 settings,
                 guard=Guard(tracer, max_calls=max_calls, trust_baggage=False),
                 register=RouterServicer(router, limits=limits, tracer=tracer).register,
                 until_ready=lambda: _until_evidence(tiers[Tier.SMALL], own.log),
+                stop=stop,
             )
-            naming.cancel()
+            for task in naming:
+                task.cancel()
 
 
 async def _until_evidence(small: TierState, log: Log) -> None:
     """Waits until the small tier has proven that it streams usable log-probabilities."""
-    said = ""
+    said = None
     while True:
         try:
             description = await small.model.describe()
             if description.evidence.proven:
                 small.model_name = description.name
                 return
-            waiting = description.evidence.shortfall or ""
+            waiting = description.evidence.shortfall
         except (ModelFault, DeadlineExceeded) as error:
             waiting = str(error)
         if waiting != said:
@@ -103,15 +112,13 @@ async def _until_evidence(small: TierState, log: Log) -> None:
         await asyncio.sleep(ASK_AGAIN_SECONDS)
 
 
-async def _learn_name(state: TierState) -> None:
-    """Asks a tier for its model's name until it answers; the tier may come up later, or never."""
+async def _keep_name(state: TierState) -> None:
+    """Keeps up with the name of a tier's model; the tier may come up later, and come back as another."""
     while True:
-        try:
+        with suppress(ModelFault, DeadlineExceeded):
             state.model_name = (await state.model.describe()).name
-        except (ModelFault, DeadlineExceeded):
-            await asyncio.sleep(ASK_AGAIN_SECONDS)
-        else:
-            return
+        known = state.model_name != state.tier.value
+        await asyncio.sleep(NAME_AGAIN_SECONDS if known else ASK_AGAIN_SECONDS)
 
 
 def _currency(policies: Policies) -> str:

@@ -81,13 +81,16 @@ def choice_margin(token: Token, choices: Sequence[str]) -> float:
 
     A class has the summed probability of the alternatives that begin it. One with none listed begins with a token of at
     most the smallest listed probability and at most what the listed ones leave over, and is counted with that. Two
-    classes that begin alike cannot be told apart by the first token: margin 0. Raises EvidenceGap when none is listed.
+    classes that begin alike cannot be told apart by the first token: margin 0. Raises EvidenceGap when the token itself
+    begins none of them: the answer is then outside the class set, and nothing said about the classes speaks for it.
     """
     ranked = _ranked(token)
+    if not any(_begins(_normalised(choice), _normalised(token.text)) for choice in choices):
+        raise EvidenceGap
     listed = [_class_mass(choice, ranked) for choice in choices]
     present = sorted((mass for mass in listed if mass > 0.0), reverse=True)
     if not present:
-        raise EvidenceGap
+        return 0.0
     missing = len(listed) - len(present)
     residual = max(0.0, 1.0 - math.fsum(map(_probability, ranked)))
     unseen = min(residual, _probability(ranked[-1])) if missing else 0.0

@@ -5,13 +5,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Self
 
-from marginal.errors import BackendProtocol, MarginalError, ModelFault, StreamInterrupted, TierUnavailable
+from marginal.errors import BackendProtocol, ModelFault, Overloaded, StreamInterrupted, TierUnavailable
 from marginal.routing.policies import Policy
 from marginal.routing.records import Attempt, Outcome
 from marginal.routing.tiers import TierState
-from marginal.tokens import Chunk, FinishReason, Generation, Tier, Token, Usage
+from marginal.tokens import Chunk, FinishReason, Generation, Token, Usage
 
 Clock = Callable[[], float]
+Patience = Callable[[], float | None]
+"""Seconds that the next token may take, None for as long as the deadline allows."""
 
 
 class RunningAttempt:
@@ -20,14 +22,16 @@ class RunningAttempt:
     Its usage grows as it goes; its outcome is ABORTED unless somebody keeps it or it fails.
     """
 
-    def __init__(self, tier: Tier, chunks: AsyncGenerator[Chunk, None], *, first_token_seconds: float) -> None:
-        self.tier = tier
+    def __init__(self, state: TierState, chunks: AsyncGenerator[Chunk, None], patience: Patience) -> None:
+        self.tier = state.tier
         self.usage = Usage()
         self.outcome = Outcome.ABORTED
         self.finish: FinishReason | None = None
         self.answered = False
+        self.given_up = False
+        self._state = state
         self._chunks = chunks
-        self._first_token_seconds = first_token_seconds
+        self._patience = patience
 
     def __aiter__(self) -> Self:
         return self
@@ -35,22 +39,26 @@ class RunningAttempt:
     async def __anext__(self) -> tuple[Token, ...]:
         """The next tokens, at least one. Raises TierUnavailable, BackendProtocol and what the model raises."""
         while self.finish is None:
-            chunk = await (anext(self._chunks, None) if self.answered else self._first())
+            chunk = await self._next_chunk()
             if chunk is None:
                 raise BackendProtocol("the model's stream ended without a finish reason")
-            self.answered = True
+            if not self.answered:
+                self.answered = True
+                self._state.answered()
             self.usage = chunk.usage
             self.finish = chunk.finish
             if chunk.tokens:
                 return chunk.tokens
         raise StopAsyncIteration
 
-    async def _first(self) -> Chunk | None:
+    async def _next_chunk(self) -> Chunk | None:
+        seconds = self._patience()
         try:
-            async with asyncio.timeout(self._first_token_seconds):
+            async with asyncio.timeout(seconds):
                 return await anext(self._chunks, None)
         except TimeoutError:
-            raise TierUnavailable(f"no token within {self._first_token_seconds:g} s") from None
+            self.given_up = True
+            raise TierUnavailable(f"the {self.tier.value} tier was silent for {seconds:.3g} s") from None
 
 
 @asynccontextmanager
@@ -60,33 +68,35 @@ async def attempting(
     *,
     policy: Policy,
     timeout: float,
+    patience: Patience,
     clock: Clock,
     committed: Callable[[], bool],
     ended: Callable[[Attempt], None],
 ) -> AsyncIterator[RunningAttempt]:
     """Calls a tier; leaving it stops the generation and hands the priced Attempt to `ended`, whatever happened.
 
-    `timeout` is in seconds. A call that failed before its first token costs nothing. A fault of the model after the
-    commit point is raised as StreamInterrupted.
+    `timeout` is in seconds. A call that the tier did not begin to answer costs nothing. A fault of the model after the
+    commit point is raised as StreamInterrupted. The tier's state learns of faults that are its own: not of Overloaded,
+    which passes, and not of a caller's haste.
     """
     started, fault = clock(), None
     chunks = state.model.generate(generation, timeout=timeout)
-    running = RunningAttempt(state.tier, chunks, first_token_seconds=policy.degrade.first_token_seconds)
+    running = RunningAttempt(state, chunks, patience)
     try:
         async with aclosing(chunks):
             yield running
-    except MarginalError as error:
+    except ModelFault as error:
         fault, running.outcome = type(error).__name__, Outcome.FAILED
-        if not isinstance(error, ModelFault):
-            raise
-        state.failed(clock())
+        hasty = running.given_up and clock() - started < policy.degrade.silence_seconds
+        if not hasty and not isinstance(error, Overloaded):
+            state.failed(clock())
         if committed():
             raise StreamInterrupted(f"the {state.tier.value} tier failed after part of its answer was sent") from error
         raise
+    except Exception as error:
+        fault, running.outcome = type(error).__name__, Outcome.FAILED
+        raise
     finally:
-        if running.answered and fault is None:
-            state.answered()
-        refused = fault is not None and not running.answered
-        cost_nanos = 0 if refused else policy.cost(state.tier, running.usage)
+        cost_nanos = policy.cost(state.tier, running.usage) if running.answered else 0
         seconds = clock() - started
         ended(Attempt(state.tier, state.model_name, running.outcome, running.usage, cost_nanos, seconds, fault))

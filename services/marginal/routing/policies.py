@@ -11,18 +11,23 @@ from marginal.tokens import EarlyStop, Tier, Usage
 
 @dataclass(frozen=True, slots=True)
 class DegradeRules:
-    """What is done when a tier cannot be had.
+    """What is done when a tier cannot be had; all in seconds.
 
-    `large_floor_seconds`: with less of the deadline left the large tier is not asked. `large_retry_seconds`: for so
-    long after a failure it is taken to be down. `first_token_seconds`: a tier silent for longer has failed.
-    `bypass_concurrency` and `bypass_per_second` bound what goes straight to the large tier while the small is down.
+    `large_floor_seconds`: with less of the deadline left the large tier is not asked. `silence_seconds`: a tier that is
+    silent for longer before the commit point has failed. `retry_seconds`: how often a tier that is down is asked again.
     """
 
     large_floor_seconds: float = 0.05
-    large_retry_seconds: float = 1.0
-    first_token_seconds: float = 30.0
-    bypass_concurrency: int = 4
-    bypass_per_second: float = 5.0
+    silence_seconds: float = 10.0
+    retry_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BypassRules:
+    """The most that goes straight to the large tier while the small one is down."""
+
+    concurrency: int = 4
+    per_second: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,4 @@ class Policies:
 
     by_name: Mapping[str, Policy]
     default: str
+    bypass: BypassRules = BypassRules()

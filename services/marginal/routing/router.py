@@ -5,11 +5,12 @@ stream is closed and the large tier asked. Before the commit point (the first to
 after it nothing is switched. Whatever happens, a request leaves exactly one cost record.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, ModelFault, TierUnavailable
+from marginal.errors import BackendProtocol, DeadlineExceeded, InvalidRequest, ModelFault, TierUnavailable
 from marginal.policy.deferral import Decision, Deferral, Reason, Verdict
 from marginal.routing.attempts import Clock, RunningAttempt, attempting
 from marginal.routing.policies import Policies, Policy
@@ -34,10 +35,7 @@ class Router:
         self._policies = policies
         self._recorder = recorder
         self._clock = clock
-        self._bypasses = {
-            name: Bypass(concurrency=policy.degrade.bypass_concurrency, per_second=policy.degrade.bypass_per_second)
-            for name, policy in policies.by_name.items()
-        }
+        self._bypass = Bypass(policies.bypass)
 
     async def route(self, request: Request, send: Send, *, timeout: float, retract: Retract) -> CostRecord:
         """Sends the answer as deltas of one tier and returns the cost record, which the recorder has by then.
@@ -49,14 +47,19 @@ class Router:
         name = request.policy or self._policies.default
         if name not in self._policies.by_name:
             raise InvalidRequest("policy", f"no such policy here, use one of: {', '.join(self._policies.by_name)}")
-        deadline = self._clock() + timeout
-        policy, bypass = self._policies.by_name[name], self._bypasses[name]
-        journey = _Journey(self._tiers, self._recorder, self._clock, request, policy, bypass, send, retract, deadline)
+        policy, deadline = self._policies.by_name[name], self._clock() + timeout
+        journey = _Journey(
+            self._tiers, self._recorder, self._clock, request, policy, self._bypass, send, retract, deadline
+        )
         failure: str | None = "Cancelled"
         try:
-            await journey.travel()
+            async with asyncio.timeout(timeout):
+                await journey.travel()
             failure = None
-        except MarginalError as error:
+        except TimeoutError:
+            failure = DeadlineExceeded.__name__
+            raise DeadlineExceeded(f"no complete answer within {timeout:.3g} s") from None
+        except Exception as error:
             failure = type(error).__name__
             raise
         finally:
@@ -97,28 +100,29 @@ class _Journey:
 
     async def _cascade(self) -> None:
         try:
-            kept = await self._small_until_verdict()
+            kept = self._admits(Tier.SMALL) and await self._small_until_verdict()
         except ModelFault:
-            if self._answering is not None or self._decision is not None:
+            if self._answering is not None:
                 raise
+            self._decision = None
+        if self._decision is None:
             self._decision = Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE)
             with self.bypass.admitted(self.clock()):
                 await self._answer(Tier.LARGE)
-            return
-        if not kept:
+        elif not kept:
             await self._large_or_degraded()
 
     async def _small_until_verdict(self) -> bool:
         """Whether the small answer was kept; when the large tier is known to be out of reach it is kept, degraded."""
         rule = self.policy.rule()
         deferral = self.policy.deferral(rule, choices=self.request.generation.choices)
-        blocked = self._large_blocked()
-        async with self._attempt(Tier.SMALL, early_stop=None if blocked else rule) as attempt:
+        blocked = self._large_blocked() if self.request.on_degrade is OnDegrade.SERVE else None
+        async with self._attempt(Tier.SMALL, early_stop=None if blocked else rule, replaceable=True) as attempt:
             held = await _hold(attempt, deferral)
             self._decision = decision = deferral.finish()
             self.policy.threshold.learn(decision)
             if decision.verdict is Verdict.DEFER:
-                if not blocked or self.request.on_degrade is OnDegrade.FAIL:
+                if not blocked:
                     return False
                 self._degraded = blocked
             elif attempt.finish is FinishReason.UNSURE:
@@ -131,9 +135,11 @@ class _Journey:
     async def _large_or_degraded(self) -> None:
         """Asks the large tier; when it fails before its first token the small tier answers, degraded."""
         reason = self._large_blocked()
+        if reason is None and not self._admits(Tier.LARGE):
+            reason = DegradedReason.LARGE_UNAVAILABLE
         if reason is None:
             try:
-                await self._answer(Tier.LARGE)
+                await self._answer(Tier.LARGE, replaceable=self.request.on_degrade is OnDegrade.SERVE)
             except ModelFault:
                 if self._answering is not None:
                     raise
@@ -146,7 +152,7 @@ class _Journey:
     def _large_blocked(self) -> DegradedReason | None:
         """Why the large tier need not be asked now, if so."""
         now, rules = self.clock(), self.policy.degrade
-        if self.tiers[Tier.LARGE].presumed_down(now, retry_seconds=rules.large_retry_seconds):
+        if self.tiers[Tier.LARGE].looks_down(now, retry_seconds=rules.retry_seconds):
             return DegradedReason.LARGE_UNAVAILABLE
         return DegradedReason.DEADLINE if self.deadline - now < rules.large_floor_seconds else None
 
@@ -155,9 +161,12 @@ class _Journey:
             raise TierUnavailable(f"the large tier cannot be had ({reason.value}) and on_degrade is FAIL")
         self._degraded = reason
 
-    async def _answer(self, tier: Tier) -> None:
-        """Answers with one tier, its tokens sent as they come."""
-        async with self._attempt(tier) as attempt:
+    def _admits(self, tier: Tier) -> bool:
+        return self.tiers[tier].admits(self.clock(), retry_seconds=self.policy.degrade.retry_seconds)
+
+    async def _answer(self, tier: Tier, *, replaceable: bool = False) -> None:
+        """Answers with one tier, its tokens sent as they come; a replaceable one is not waited for to the end."""
+        async with self._attempt(tier, replaceable=replaceable) as attempt:
             await self._deliver_rest(attempt)
 
     async def _deliver_rest(self, attempt: RunningAttempt) -> None:
@@ -179,8 +188,13 @@ class _Journey:
         return self._answering is not None
 
     @asynccontextmanager
-    async def _attempt(self, tier: Tier, *, early_stop: EarlyStop | None = None) -> AsyncIterator[RunningAttempt]:
+    async def _attempt(
+        self, tier: Tier, *, early_stop: EarlyStop | None = None, replaceable: bool = False
+    ) -> AsyncIterator[RunningAttempt]:
         generation = replace(self.request.generation, alternatives=self.policy.alternatives, early_stop=early_stop)
+        half = (self.deadline - self.clock()) / 2
+        silence = self.policy.degrade.silence_seconds
+        patience = min(half, silence) if replaceable else silence
         with self.recorder.attempt(tier) as report:
 
             def ended(attempt: Attempt) -> None:
@@ -192,6 +206,7 @@ class _Journey:
                 generation,
                 policy=self.policy,
                 timeout=self.deadline - self.clock(),
+                patience=lambda: patience if self._answering is None else None,
                 clock=self.clock,
                 committed=self._committed,
                 ended=ended,

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from marginal.errors import TierUnavailable
+from marginal.routing.policies import BypassRules
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import Tier
+
+FAILURES_IN_A_ROW = 3
+"""One failure is a bad replica or a bad moment; so many in a row are a tier that is down."""
 
 
 class TierState:
@@ -15,31 +19,41 @@ class TierState:
         self.tier = tier
         self.model = model
         self.model_name = tier.value
-        self._failed_at: float | None = None
+        self._failures = 0
+        self._failed_at = 0.0
 
     def failed(self, now: float) -> None:
-        """Remembers a failure before the first token."""
+        """Remembers that the tier failed a request."""
+        self._failures += 1
         self._failed_at = now
 
     def answered(self) -> None:
-        """Remembers that the tier answers again."""
-        self._failed_at = None
+        """Remembers that the tier answers."""
+        self._failures = 0
 
-    def presumed_down(self, now: float, *, retry_seconds: float) -> bool:
-        """Whether it failed less than `retry_seconds` ago and has not answered since."""
-        return self._failed_at is not None and now - self._failed_at < retry_seconds
+    def looks_down(self, now: float, *, retry_seconds: float) -> bool:
+        """Whether it failed several times in a row, the last time less than `retry_seconds` ago."""
+        return self._failures >= FAILURES_IN_A_ROW and now - self._failed_at < retry_seconds
+
+    def admits(self, now: float, *, retry_seconds: float) -> bool:
+        """Whether it may be asked now; of a tier that was down one request in `retry_seconds` finds out."""
+        if self.looks_down(now, retry_seconds=retry_seconds):
+            return False
+        if self._failures >= FAILURES_IN_A_ROW:
+            self._failed_at = now
+        return True
 
 
 class Bypass:
     """Bounds what goes straight to the large tier while the small one is down: a bucket and a concurrency cap.
 
-    A large tier sized for a share of the traffic must not get all of it (research 7.5; SRE book, chapter 22).
+    A large tier sized for a share of the traffic must not get all of it (Site Reliability Engineering, chapter 22).
     """
 
-    def __init__(self, *, concurrency: int, per_second: float) -> None:
-        self._free = concurrency
-        self._per_second = per_second
-        self._tokens = self._burst = max(1.0, per_second)
+    def __init__(self, rules: BypassRules) -> None:
+        self._free = rules.concurrency
+        self._per_second = rules.per_second
+        self._tokens = self._burst = max(1.0, rules.per_second) if rules.per_second else 0.0
         self._filled_at: float | None = None
 
     @contextmanager

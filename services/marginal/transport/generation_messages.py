@@ -16,8 +16,10 @@ AnyEnum = TypeVar("AnyEnum", bound=Enum)
 DEFAULT_SAMPLING = Sampling()
 
 
-def messages_from_proto(messages: Sequence[generation_pb2.Message]) -> tuple[Message, ...]:
-    """A conversation as values. Raises InvalidRequest for a role we do not know."""
+def messages_from_proto(messages: Sequence[generation_pb2.Message], *, most: int) -> tuple[Message, ...]:
+    """A conversation as values. Raises InvalidRequest for more than `most`, or for a role we do not know."""
+    if len(messages) > most:
+        raise InvalidRequest("messages", f"has {len(messages)} messages, at most {most} are taken")
     return tuple(
         Message(
             value_of(Role, generation_pb2.Role, "ROLE", message.role, field=f"messages[{index}].role"), message.text

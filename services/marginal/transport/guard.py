@@ -36,7 +36,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def __init__(self, tracer: CallTracer, *, max_calls: int, trust_baggage: bool) -> None:
         self._tracer = tracer
-        self._max_calls = max_calls
+        self.max_calls = max_calls
         self._trust_baggage = trust_baggage
         self._calls = 0
         self._idle = asyncio.Event()
@@ -93,8 +93,8 @@ class Guard(grpc.aio.ServerInterceptor):
                 self._idle.set()
 
     async def _admitted(self, behaviour: Behaviour, request: Any, context: Any) -> Any:
-        if self._calls > self._max_calls:
-            raise Overloaded(f"{self._max_calls} calls are being handled already, retry shortly")
+        if self._calls > self.max_calls:
+            raise Overloaded(f"{self.max_calls} calls are being handled already, retry shortly")
         if request is UNREADABLE:
             raise InvalidRequest("request", "is not a message of this method")
         return await behaviour(request, context)

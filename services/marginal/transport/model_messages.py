@@ -40,9 +40,9 @@ def generation_to_proto(generation: Generation) -> model_pb2.ModelServiceGenerat
 
 def generation_from_proto(request: model_pb2.ModelServiceGenerateRequest, limits: Limits) -> Generation:
     """What a model service was asked. Raises InvalidRequest."""
-    stop = request.early_stop
+    stop, asked = request.early_stop, messages_from_proto(request.messages, most=limits.messages)
     return Generation(
-        messages=validation.messages(messages_from_proto(request.messages), field="messages", limits=limits),
+        messages=validation.messages(asked, field="messages", limits=limits),
         sampling=validation.sampling(sampling_from_proto(request.sampling), limits=limits),
         alternatives=validation.alternatives(request.alternatives, limits=limits),
         choices=validation.choices(request.choices, limits=limits),

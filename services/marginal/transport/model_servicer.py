@@ -1,5 +1,6 @@
 """ModelService over any LanguageModel: convert, call, convert."""
 
+import asyncio
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import Any, Protocol
@@ -55,11 +56,14 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         generation = model_messages.generation_from_proto(request, self._limits)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
         with self._recorder.generation_span(self._name) as ended:
-            usage, finish = Usage(), None
+            usage, finish, cancelled = Usage(), None, False
             try:
                 async with within(timeout), aclosing(self._model.generate(generation, timeout=timeout)) as chunks:
                     async for chunk in chunks:
                         usage, finish = chunk.usage, chunk.finish
                         await context.write(model_messages.chunk_to_proto(chunk))
+            except asyncio.CancelledError:
+                cancelled = finish is None
+                raise
             finally:
-                ended(usage, finish, cancelled=finish is None)
+                ended(usage, finish, cancelled=cancelled)

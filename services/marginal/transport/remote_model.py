@@ -21,11 +21,15 @@ SERVICE_CONFIG = {
     "healthCheckConfig": {"serviceName": "marginal.v1.ModelService"},
 }
 
-CHANNEL_OPTIONS = (
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+RECONNECT_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+
+CHANNEL_OPTIONS = (
+    *RECONNECT_OPTIONS,
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.ping_timeout_ms", 5_000),
@@ -37,13 +41,15 @@ keepalive_timeout: measured)."""
 class RemoteModel:
     """ModelService as a LanguageModel; errors are the ones the model raised over there."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, even_not_serving: grpc.aio.Channel) -> None:
+        """`channel` reaches serving tiers only; `even_not_serving` one that could say why it is not."""
         self._stub = model_pb2_grpc.ModelServiceStub(channel)
+        self._describing = model_pb2_grpc.ModelServiceStub(even_not_serving)
 
     async def describe(self) -> ModelDescription:
         """Asks GetModel. Raises ModelFault, DeadlineExceeded."""
         try:
-            response = await self._stub.GetModel(model_pb2.GetModelRequest(), timeout=DESCRIBE_SECONDS)
+            response = await self._describing.GetModel(model_pb2.GetModelRequest(), timeout=DESCRIBE_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None
         return model_messages.description_from_proto(response)
@@ -71,10 +77,12 @@ class RemoteModel:
 async def connected(target: str, tracer: CallTracer | None = None) -> AsyncIterator[RemoteModel]:
     """Opens a model service at `target`, "host:port"; its calls are traced when a tracer is given."""
     interceptors = client_interceptors(tracer, target) if tracer else []
-    async with grpc.aio.insecure_channel(
-        f"dns:///{target}", options=CHANNEL_OPTIONS, interceptors=interceptors
-    ) as channel:
-        yield RemoteModel(channel)
+    address = f"dns:///{target}"
+    async with (
+        grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS, interceptors=interceptors) as serving,
+        grpc.aio.insecure_channel(address, options=RECONNECT_OPTIONS) as any_,
+    ):
+        yield RemoteModel(serving, even_not_serving=any_)
 
 
 def _cancelled_here() -> bool:

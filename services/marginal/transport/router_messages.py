@@ -28,7 +28,7 @@ def request_from_proto(
     if request.prompt and request.messages:
         raise InvalidRequest("prompt", "is given together with messages, give exactly one of the two")
     field = "messages" if request.messages else "prompt"
-    asked = messages_from_proto(request.messages) if request.messages else (Message(Role.USER, request.prompt),)
+    asked = messages_from_proto(request.messages, most=limits.messages) or (Message(Role.USER, request.prompt),)
     generation = Generation(
         messages=validation.messages(asked, field=field, limits=limits),
         sampling=validation.sampling(sampling_from_proto(request.sampling), limits=limits),

@@ -11,10 +11,12 @@ from marginal.routing.records import CostRecord
 from marginal.routing.requests import Delta
 from marginal.routing.router import Retract, Router, Send
 from marginal.transport import router_messages, validation
-from marginal.transport.deadlines import within
 from marginal.transport.tracing import CallTracer
 from marginal.transport.validation import Limits
 from marginal.v1 import router_pb2, router_pb2_grpc
+
+REQUEST_ID_HEADER = "marginal-request-id"
+"""In the trailing metadata of every answer, failed ones included: the request's id in logs and records."""
 
 TENANT_HEADER = "marginal-tenant"
 DEFAULT_TENANT = "default"
@@ -61,17 +63,17 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     async def _route(
         self, asked: router_pb2.RouterServiceGenerateRequest, context: Any, send: Send, retract: Retract
     ) -> CostRecord:
-        tenant = _tenant(context.invocation_metadata())
-        request = router_messages.request_from_proto(asked, self._limits, request_id=uuid.uuid4().hex, tenant=tenant)
+        request_id, tenant = uuid.uuid4().hex, _tenant(context.invocation_metadata())
+        context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id),))
+        request = router_messages.request_from_proto(asked, self._limits, request_id=request_id, tenant=tenant)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
         with self._tracer.tenant(tenant):
-            async with within(timeout):
-                return await self._router.route(request, send, timeout=timeout, retract=retract)
+            return await self._router.route(request, send, timeout=timeout, retract=retract)
 
 
 def _tenant(metadata: Any) -> str:
-    """Whoever is billed, by header. Raises InvalidRequest for a name that could not be a label."""
-    tenant = dict(metadata or ()).get(TENANT_HEADER, DEFAULT_TENANT)
-    if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
-        raise InvalidRequest(TENANT_HEADER, f"must match {TENANT.pattern}")
-    return tenant
+    """Whoever is billed, by header. Raises InvalidRequest for two of them, or a name that could not be a label."""
+    tenants = [value for key, value in metadata or () if key == TENANT_HEADER] or [DEFAULT_TENANT]
+    if len(tenants) > 1 or not isinstance(tenants[0], str) or not TENANT.fullmatch(tenants[0]):
+        raise InvalidRequest(TENANT_HEADER, f"must be one name that matches {TENANT.pattern}")
+    return tenants[0]

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +14,22 @@ from marginal.transport.guard import Guard
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", 1024 * 1024),
-    ("grpc.max_concurrent_streams", 256),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-)
+ACCEPTED_SECONDS = 0.05
+"""Calls accepted just before the stop have reached their handlers by then."""
+
+STREAMS_PER_CALL = 4
+"""Streams a connection may have for each call the guard lets through: it sheds with a reason, the library resets."""
+
+
+def options(guard: Guard, *, message_bytes: int) -> tuple[tuple[str, int], ...]:
+    """The options of a server behind `guard` that takes messages of up to `message_bytes`."""
+    return (
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", message_bytes),
+        ("grpc.max_concurrent_streams", STREAMS_PER_CALL * guard.max_calls),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +37,11 @@ class ServerSettings:
     """Where a server listens, and how it stops.
 
     `drain_seconds`: new calls are still taken after health says NOT_SERVING. `grace_seconds`: streams in flight may go
-    on. `settle_seconds`: their clean-up may take.
+    on. `settle_seconds`: their clean-up may take. `message_bytes`: the most one request may have on the wire.
     """
 
     listen: str
+    message_bytes: int = 1024 * 1024
     drain_seconds: float = 0.0
     grace_seconds: float = 30.0
     settle_seconds: float = 5.0
@@ -45,21 +54,18 @@ async def serve(
     guard: Guard,
     register: Callable[[grpc.aio.Server], None],
     until_ready: Callable[[], Awaitable[None]],
+    stop: asyncio.Event,
 ) -> None:
-    """Serves `service` until SIGTERM or SIGINT, then drains.
+    """Serves `service` until `stop` is set, then drains.
 
-    Health is NOT_SERVING until `until_ready` returns, for good when it raises ConfigurationError. Raises
+    Health is NOT_SERVING until `until_ready` returns; what it raises ends the server and is raised on. Raises
     ConfigurationError when the address cannot be had.
     """
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
     statuses = health.aio.HealthServicer()
     names = (health.OVERALL_HEALTH, service)
     await _report(statuses, names, health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    server = grpc.aio.server(interceptors=[guard], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=settings.message_bytes))
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
     reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -73,25 +79,40 @@ async def serve(
     logger.info("listening on %s", settings.listen)
 
     ready = asyncio.create_task(_ready(service, statuses, names, until_ready))
+    ready.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
     await stop.wait()
     ready.cancel()
     logger.info("draining")
     await statuses.enter_graceful_shutdown()
     await asyncio.sleep(settings.drain_seconds)
-    await server.stop(settings.grace_seconds)
-    async with asyncio.timeout(settings.settle_seconds):
-        await guard.idle()
+    await _drained(server, guard, settings)
     logger.info("stopped")
+    if ready.done() and not ready.cancelled():
+        ready.result()
+
+
+async def _drained(server: grpc.aio.Server, guard: Guard, settings: ServerSettings) -> None:
+    """Lets the calls in flight end; a health watch, which never does, is not waited for."""
+    stopping = asyncio.create_task(server.stop(settings.grace_seconds))
+    await asyncio.sleep(ACCEPTED_SECONDS)
+    idle = asyncio.create_task(guard.idle())
+    await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
+    await server.stop(0)
+    await stopping
+    try:
+        async with asyncio.timeout(settings.settle_seconds):
+            await idle
+    except TimeoutError:
+        logger.warning("calls were still cleaning up after %g s", settings.settle_seconds)
 
 
 async def _ready(
-    service: str, statuses: health.aio.HealthServicer, names: Sequence[str], until_ready: Callable[[], Awaitable[None]]
+    service: str,
+    statuses: health.aio.HealthServicer,
+    names: Sequence[str],
+    until_ready: Callable[[], Awaitable[None]],
 ) -> None:
-    try:
-        await until_ready()
-    except ConfigurationError as error:
-        logger.error("%s stays NOT_SERVING: %s", service, error)
-        return
+    await until_ready()
     await _report(statuses, names, health_pb2.HealthCheckResponse.SERVING)
     logger.info("serving %s", service)
 

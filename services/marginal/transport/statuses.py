@@ -117,7 +117,7 @@ async def _abort(
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
-    metadata = rpc_status.to_status(status).trailing_metadata
+    metadata = (*context.trailing_metadata(), *rpc_status.to_status(status).trailing_metadata)
     if outside.retry_seconds is None:
         metadata = (*metadata, NO_RETRY)
     await context.abort(outside.code, text, trailing_metadata=metadata)

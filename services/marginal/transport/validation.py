@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from marginal.errors import InvalidRequest
 from marginal.policy.scores import SCORES
@@ -14,8 +15,10 @@ class Limits:
     """The most a request may ask for, and how many seconds it may take."""
 
     prompt_bytes: int = 256 * 1024
+    messages: int = 256
     max_tokens: int = 2048
     choices: int = 64
+    choice_bytes: int = 128
     alternatives: int = 20
     deadline_seconds: float = 300.0
 
@@ -45,12 +48,14 @@ def sampling(asked: Sampling, *, limits: Limits) -> Sampling:
 
 def choices(asked: Iterable[str], *, limits: Limits) -> tuple[str, ...]:
     """Checks a class set: none, or two or more distinct names."""
-    named = tuple(asked)
+    named = tuple(islice(asked, limits.choices + 1))
+    if len(named) > limits.choices:
+        raise InvalidRequest("choices", f"has more than {limits.choices} names")
+    if any(len(choice.encode()) > limits.choice_bytes for choice in named):
+        raise InvalidRequest("choices", f"has a name of more than {limits.choice_bytes} bytes")
     distinct = {choice.strip().casefold() for choice in named}
     if named and (len(distinct) < max(2, len(named)) or "" in distinct):
         raise InvalidRequest("choices", "must be two or more distinct names, or none")
-    if len(named) > limits.choices:
-        raise InvalidRequest("choices", f"has {len(named)} names, at most {limits.choices} are taken")
     return named
 
 
@@ -62,8 +67,10 @@ def alternatives(asked: int, *, limits: Limits) -> int:
 
 
 def timeout(remaining: float | None, *, limits: Limits) -> float:
-    """Seconds a request may take: the caller's deadline, at most the service's own."""
-    return min(remaining if remaining is not None else math.inf, limits.deadline_seconds)
+    """Seconds a request may take: a little less than the caller's deadline, so that our status gets there in time."""
+    if remaining is None:
+        return limits.deadline_seconds
+    return min(remaining - min(0.02, remaining / 20), limits.deadline_seconds)
 
 
 def early_stop(asked: EarlyStop) -> EarlyStop:

@@ -9,7 +9,7 @@ from marginal.errors import MarginalError
 from marginal.policy.deferral import Verdict
 from marginal.policy.thresholds import Fixed, Threshold
 from marginal.pricing import Price
-from marginal.routing.policies import DegradeRules, Policies, Policy
+from marginal.routing.policies import BypassRules, DegradeRules, Policies, Policy
 from marginal.routing.records import CostRecord
 from marginal.routing.requests import Delta, Mode, OnDegrade, Request
 from marginal.routing.router import Router
@@ -38,6 +38,7 @@ class Cascade:
     large: Script = field(default_factory=lambda: script(LARGE))
     threshold: Threshold = field(default_factory=lambda: Fixed(0.5))
     degrade: DegradeRules = field(default_factory=DegradeRules)
+    bypass: BypassRules = field(default_factory=BypassRules)
     without_score: Verdict = Verdict.DEFER
     waits_for_the_whole: bool = False
 
@@ -62,7 +63,10 @@ class Cascade:
             degrade=self.degrade,
         )
         self.router = Router(
-            self.tiers, policies=Policies({"test": policy}, "test"), recorder=self.recorder, clock=self.clock
+            self.tiers,
+            policies=Policies({"test": policy}, "test", self.bypass),
+            recorder=self.recorder,
+            clock=self.clock,
         )
 
     async def ask(

@@ -3,12 +3,13 @@ import asyncio
 import pytest
 
 from evidence import blind, sure
-from marginal.errors import DeadlineExceeded, InvalidRequest, StreamInterrupted, TierUnavailable
+from marginal.errors import DeadlineExceeded, InvalidRequest, Overloaded, StreamInterrupted, TierUnavailable
 from marginal.policy.deferral import Reason, Verdict
 from marginal.policy.thresholds import TargetRate
-from marginal.routing.policies import DegradeRules
+from marginal.routing.policies import BypassRules, DegradeRules
 from marginal.routing.records import DegradedReason
 from marginal.routing.requests import Delta, Mode, OnDegrade
+from marginal.routing.tiers import FAILURES_IN_A_ROW
 from marginal.tokens import EarlyStop, FinishReason, Tier, Usage
 from unit.routing.cascade import INPUT_TOKENS, LARGE, PRICES, UNSURE, Cascade, script
 
@@ -111,6 +112,14 @@ async def test_an_empty_small_answer_is_deferred() -> None:
     assert (await Cascade(small=script(())).ask()).tier is BIG
 
 
+async def known_down() -> Cascade:
+    """A cascade that knows its large tier to be down."""
+    cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN))
+    for _ in range(FAILURES_IN_A_ROW):
+        await cascade.ask()
+    return cascade
+
+
 class TestWhenTheLargeTierIsDown:
     async def test_the_small_answer_is_served_degraded(self) -> None:
         cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN))
@@ -126,31 +135,41 @@ class TestWhenTheLargeTierIsDown:
         assert cascade.recorder.records[0].error == "TierUnavailable"
 
     async def test_a_refusal_to_degrade_is_not_held_against_the_small_tier(self) -> None:
-        cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN))
-        await cascade.ask()
+        cascade = await known_down()
         cascade.recorder.attempts.clear()
         with pytest.raises(TierUnavailable, match="on_degrade is FAIL"):
             await cascade.ask(on_degrade=OnDegrade.FAIL)
         assert cascade.outcomes == [(SMALL, "aborted", 2)]
 
-    async def test_the_next_small_answer_is_not_cut_short_for_nothing(self) -> None:
-        cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN))
-        await cascade.ask()
+    async def test_once_it_is_known_small_answers_are_not_cut_short_for_nothing(self) -> None:
+        cascade = await known_down()
         cascade.recorder.attempts.clear()
         record = await cascade.ask()
         assert record.degraded is DegradedReason.LARGE_UNAVAILABLE
         assert cascade.outcomes == [(SMALL, "kept", 3)]
 
-    async def test_it_is_asked_again_after_a_while(self) -> None:
+    async def test_one_failure_is_not_held_against_it(self) -> None:
         cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN))
         await cascade.ask()
         cascade.large = script(LARGE)
-        cascade.clock.now += DegradeRules().large_retry_seconds
+        assert (await cascade.ask()).tier is BIG
+
+    async def test_one_request_at_a_time_finds_out_whether_it_is_back(self) -> None:
+        cascade = await known_down()
+        cascade.recorder.attempts.clear()
+        cascade.clock.now += DegradeRules().retry_seconds
+        await asyncio.gather(*(cascade.ask() for _ in range(5)))
+        assert sum(tier is BIG for tier, _, _ in cascade.outcomes) == 1
+
+    async def test_it_is_asked_again_after_a_while(self) -> None:
+        cascade = await known_down()
+        cascade.large = script(LARGE)
+        cascade.clock.now += DegradeRules().retry_seconds
         assert (await cascade.ask()).tier is BIG
 
     async def test_a_confident_answer_is_not_degraded(self) -> None:
-        cascade = Cascade(large=script(LARGE, DOWN))
-        await cascade.ask(mode=Mode.LARGE_ONLY)
+        cascade = await known_down()
+        cascade.small = script()
         assert (await cascade.ask()).degraded is None
 
     async def test_the_threshold_learns_the_verdict_all_the_same(self) -> None:
@@ -174,14 +193,65 @@ async def test_too_little_time_for_the_large_tier_serves_the_small_answer_degrad
 
 
 async def test_a_tier_that_stays_silent_is_given_up() -> None:
-    rules = DegradeRules(first_token_seconds=0.02)
+    rules = DegradeRules(silence_seconds=0.02)
     cascade = Cascade(small=script(UNSURE), large=script(LARGE, delay=5.0), degrade=rules)
     record = await cascade.ask()
     assert record.degraded is DegradedReason.LARGE_UNAVAILABLE
     assert cascade.large_model.active == 0
 
 
+async def test_a_slow_large_tier_leaves_half_of_the_time_for_the_small_answer() -> None:
+    cascade = Cascade(small=script(UNSURE), large=script(LARGE, delay=5.0))
+    record = await cascade.ask(seconds=0.2)
+    assert record.degraded is DegradedReason.LARGE_UNAVAILABLE
+    assert cascade.text == "not so sure"
+
+
+async def test_a_callers_haste_is_not_held_against_a_tier() -> None:
+    cascade = Cascade(small=script(UNSURE), large=script(LARGE, delay=0.1))
+    for _ in range(FAILURES_IN_A_ROW):
+        await cascade.ask(seconds=0.1)
+    assert (await cascade.ask()).tier is BIG
+
+
+async def test_a_tier_that_is_full_is_not_taken_to_be_down() -> None:
+    cascade = Cascade(small=script(UNSURE), large=script(LARGE, Overloaded("full")))
+    for _ in range(FAILURES_IN_A_ROW):
+        assert (await cascade.ask()).degraded is DegradedReason.LARGE_UNAVAILABLE
+    cascade.large = script(LARGE)
+    assert (await cascade.ask()).tier is BIG
+
+
+async def test_the_deadline_ends_a_request_and_is_on_its_record() -> None:
+    cascade = Cascade(small=script(delay=5.0))
+    with pytest.raises(DeadlineExceeded):
+        await cascade.ask(mode=Mode.SMALL_ONLY, seconds=0.05)
+    assert cascade.recorder.records[0].error == "DeadlineExceeded"
+    assert cascade.small_model.active == 0
+
+
 class TestWhenTheSmallTierIsDown:
+    async def test_a_silent_one_is_given_up_in_time_for_the_large_tier(self) -> None:
+        assert (await Cascade(small=script(delay=5.0)).ask(seconds=0.2)).tier is BIG
+
+    async def test_once_it_is_known_it_is_not_waited_for(self) -> None:
+        cascade = Cascade(small=script((), DOWN))
+        for _ in range(FAILURES_IN_A_ROW):
+            await cascade.ask()
+        cascade.recorder.attempts.clear()
+        await cascade.ask()
+        assert cascade.outcomes == [(BIG, "kept", 2)]
+
+    async def test_a_bypass_of_rate_zero_lets_nothing_by(self) -> None:
+        with pytest.raises(TierUnavailable, match="bypass"):
+            await Cascade(small=script((), DOWN), bypass=BypassRules(per_second=0.0)).ask()
+
+    async def test_a_caller_who_waits_for_the_whole_answer_gets_the_large_one(self) -> None:
+        midway = script((sure(0.9, text="a"),) * 5, DOWN, fault_at=4)
+        cascade = Cascade(small=midway, waits_for_the_whole=True)
+        assert (await cascade.ask()).tier is BIG
+        assert cascade.text == "large answer"
+
     async def test_the_large_tier_answers_within_the_bypass(self) -> None:
         record = await Cascade(small=script((), DOWN)).ask()
         assert record.tier is BIG
@@ -189,8 +259,7 @@ class TestWhenTheSmallTierIsDown:
         assert record.decision.reason is Reason.SMALL_UNAVAILABLE
 
     async def test_the_bypass_is_bounded_and_fills_again(self) -> None:
-        rules = DegradeRules(bypass_per_second=2.0)
-        cascade = Cascade(small=script((), DOWN), degrade=rules)
+        cascade = Cascade(small=script((), DOWN), bypass=BypassRules(per_second=2.0))
         await cascade.ask()
         await cascade.ask()
         with pytest.raises(TierUnavailable, match="bypass"):
@@ -199,8 +268,8 @@ class TestWhenTheSmallTierIsDown:
         assert (await cascade.ask()).tier is BIG
 
     async def test_the_bypass_bounds_what_goes_on_at_once(self) -> None:
-        rules = DegradeRules(bypass_concurrency=1, bypass_per_second=100.0)
-        cascade = Cascade(small=script((), DOWN), large=script(LARGE, delay=0.05), degrade=rules)
+        rules = BypassRules(concurrency=1, per_second=100.0)
+        cascade = Cascade(small=script((), DOWN), large=script(LARGE, delay=0.05), bypass=rules)
         results = await asyncio.gather(*(cascade.ask() for _ in range(3)), return_exceptions=True)
         assert sum(isinstance(result, TierUnavailable) for result in results) == 2
 
@@ -259,8 +328,8 @@ async def test_a_caller_who_cannot_be_sent_to_stops_the_generation() -> None:
     cascade.send = broken  # type: ignore[method-assign]
     with pytest.raises(ConnectionResetError):
         await cascade.ask()
-    assert cascade.outcomes == [(SMALL, "aborted", 3)]
-    assert len(cascade.recorder.records) == 1
+    assert cascade.small_model.active == 0
+    assert [record.error for record in cascade.recorder.records] == ["ConnectionResetError"]
 
 
 async def test_several_tokens_in_a_message_are_judged_one_by_one() -> None:
