@@ -15,7 +15,7 @@ _EXAMPLES = """
 examples:
   python -m home_pair draw --count 5              show five training requests with their answers
   python -m home_pair build                       train and write everything, 25 minutes on two cores
-  python -m home_pair build --share 0.02 --into /tmp/pair --work /tmp/pair    the same in a minute, of no use
+  python -m home_pair build --share 0.02 --into trial --work trial   the same in two minutes, of no use
   python -m home_pair evaluate                    grade the shipped pair, 20 seconds
   python -m home_pair evaluate --json             the same figures as JSON
   python -m home_pair parity                      compare the runtime with the training code

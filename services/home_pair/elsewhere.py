@@ -9,16 +9,15 @@ from home_pair.tasks import Fact, Task
 ANSWER = "sorry, unknown"
 
 _TOPICS = (
-    "rome", "the moon", "gravity", "a poem", "a story", "football", "paris", "the president", "my knee",
-    "a lawyer", "bitcoin", "the stock market", "a flight", "a train", "python", "a website", "the war",
-    "history", "a dragon", "the ocean", "quantum physics", "my taxes", "an essay", "a joke", "the weather",
-    "the traffic", "elections", "a passport", "my boss", "love", "philosophy", "the universe",
-    "a spaceship", "chess", "poker", "a novel", "a contract", "my password", "the internet", "a photo",
-    "the news", "a doctor", "my back", "a hotel", "germany", "japan", "a mountain", "the river",
-    "elephants", "wolves", "a robot", "the bank", "my account", "a loan", "insurance", "a sonnet",
-    "an opera house", "the queen", "a virus", "dinosaurs", "my cousin", "a dream", "art", "the pyramids",
-    "a bicycle", "electricity", "the speed of light", "a black hole", "money", "happiness", "my neighbour",
-    "a tree", "volcanoes", "a sword", "the museum", "an airport", "a letter", "my homework", "cars",
+    "rome", "the moon", "gravity", "a poem", "a story", "football", "paris", "the president", "my knee", "a lawyer",
+    "bitcoin", "the stock market", "a flight", "a train", "python", "a website", "the war", "history", "a dragon",
+    "the ocean", "quantum physics", "my taxes", "an essay", "a joke", "the weather", "the traffic", "elections",
+    "a passport", "my boss", "love", "philosophy", "the universe", "a spaceship", "chess", "poker", "a novel",
+    "a contract", "my password", "the internet", "a photo", "the news", "a doctor", "my back", "a hotel", "germany",
+    "japan", "a mountain", "the river", "elephants", "wolves", "a robot", "the bank", "my account", "a loan",
+    "insurance", "a sonnet", "an opera house", "the queen", "a virus", "dinosaurs", "my cousin", "a dream", "art",
+    "the pyramids", "a bicycle", "electricity", "the speed of light", "a black hole", "money", "happiness",
+    "my neighbour", "a tree", "volcanoes", "a sword", "the museum", "an airport", "a letter", "my homework", "cars",
     "the capital of spain", "the meaning of life", "a marathon", "my tooth", "a tax form", "the sun",
 )  # fmt: skip
 _GAMES = (
