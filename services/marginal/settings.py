@@ -75,7 +75,6 @@ class _Policy(_Table):
     version: Annotated[str, Field(min_length=1, max_length=64)]
     score: Literal[tuple(SCORES)]  # type: ignore[valid-type]  # the registry is the list
     window: Annotated[Count, Field(ge=0, le=4096)] = 0
-    alternatives: Annotated[Count, Field(ge=2, le=20)] = 10
     threshold: Annotated[_Fixed | _TargetRate, Field(discriminator="rule")]
     on_missing_score: Literal["defer", "keep"] = "defer"
     degrade: _Degrade = _Degrade()
@@ -152,7 +151,6 @@ def parse_policies(text: str) -> Policies:
             version=policy.version,
             score=policy.score,
             window=policy.window,
-            alternatives=policy.alternatives,
             threshold=policy.threshold.build(),
             without_score=Verdict(policy.on_missing_score),
             currency=file.currency,

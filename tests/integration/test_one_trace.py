@@ -99,7 +99,7 @@ async def serving(servicer: ModelServicer | RouterServicer, guard: Guard) -> Asy
 
 @asynccontextmanager
 async def services(directory: Path, *, small: Script, large: Script = THOROUGH) -> AsyncIterator[Services]:
-    policy = Policy("test", "1", "min_margin", 3, 5, Fixed(0.5), Verdict.DEFER, "USD", PRICES)
+    policy = Policy("test", "1", "min_margin", 3, Fixed(0.5), Verdict.DEFER, "USD", PRICES)
     async with AsyncExitStack() as stack:
 
         def telemetry(name: str) -> tuple[Tracing, Any]:

@@ -13,6 +13,8 @@ from typing import Protocol
 
 from marginal.tokens import Alternative, Token
 
+MOST_ALTERNATIVES = 20
+
 NEAR_DUPLICATE_DEPTH = 10
 """Alternatives looked at for a distinct competitor (guillemram97/margin_llms, obtain_margin.py)."""
 
@@ -170,6 +172,13 @@ SCORES: dict[str, Callable[..., Score]] = {
     "mean_margin": MeanMargin,
     "min_margin": MinMargin,
 }
+
+
+def alternatives_wanted(name: str, *, choices: Sequence[str]) -> int:
+    """How many alternatives per token the score of that name looks at; more would only cost the engine and the wire."""
+    if choices:
+        return MOST_ALTERNATIVES
+    return NEAR_DUPLICATE_DEPTH if SCORES[name] is FirstTokenMargin else 2
 
 
 def _margin_at(token: Token, position: int, choices: Sequence[str]) -> float:

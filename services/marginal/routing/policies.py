@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from marginal.policy.deferral import Deferral, Verdict
+from marginal.policy.scores import alternatives_wanted
 from marginal.policy.thresholds import Threshold
 from marginal.pricing import Price
 from marginal.tokens import EarlyStop, Tier, Usage
@@ -38,7 +39,6 @@ class Policy:
     version: str
     score: str
     window: int
-    alternatives: int
     threshold: Threshold
     without_score: Verdict
     currency: str
@@ -48,6 +48,10 @@ class Policy:
     def rule(self) -> EarlyStop:
         """The rule for one answer, its threshold fixed as it stands now."""
         return EarlyStop(self.score, self.window, self.threshold.value)
+
+    def alternatives(self, *, choices: Sequence[str] = ()) -> int:
+        """How many alternatives per token the score needs."""
+        return alternatives_wanted(self.score, choices=choices)
 
     def deferral(self, rule: EarlyStop, *, choices: Sequence[str] = ()) -> Deferral:
         """The machine that judges one answer by `rule`."""

@@ -191,7 +191,9 @@ class _Journey:
     async def _attempt(
         self, tier: Tier, *, early_stop: EarlyStop | None = None, replaceable: bool = False
     ) -> AsyncIterator[RunningAttempt]:
-        generation = replace(self.request.generation, alternatives=self.policy.alternatives, early_stop=early_stop)
+        asked = self.request.generation
+        wanted = self.policy.alternatives(choices=asked.choices) if tier is Tier.SMALL else 0
+        generation = replace(asked, alternatives=wanted, early_stop=early_stop)
         half = (self.deadline - self.clock()) / 2
         silence = self.policy.degrade.silence_seconds
         patience = min(half, silence) if replaceable else silence

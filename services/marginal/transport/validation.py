@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from marginal.errors import InvalidRequest
-from marginal.policy.scores import SCORES
+from marginal.policy.scores import MOST_ALTERNATIVES, SCORES
 from marginal.tokens import EarlyStop, Message, Role, Sampling
 
 
@@ -19,7 +19,7 @@ class Limits:
     max_tokens: int = 2048
     choices: int = 64
     choice_bytes: int = 128
-    alternatives: int = 20
+    alternatives: int = MOST_ALTERNATIVES
     deadline_seconds: float = 300.0
 
 

@@ -55,7 +55,6 @@ class Cascade:
             version="1",
             score="min_margin",
             window=3,
-            alternatives=5,
             threshold=self.threshold,
             without_score=self.without_score,
             currency="USD",

@@ -43,7 +43,14 @@ async def test_the_small_tier_is_told_the_rule_it_is_judged_by() -> None:
     cascade = Cascade()
     await cascade.ask()
     assert cascade.small_model.runs[0].generation.early_stop == EarlyStop("min_margin", 3, 0.5)
-    assert cascade.small_model.runs[0].generation.alternatives == 5
+
+
+async def test_evidence_is_asked_of_the_small_tier_only_and_no_more_than_the_score_needs() -> None:
+    cascade = Cascade(small=script(UNSURE))
+    await cascade.ask()
+    await cascade.ask(choices=("so", "not"))
+    assert [run.generation.alternatives for run in cascade.small_model.runs] == [2, 20]
+    assert {run.generation.alternatives for run in cascade.large_model.runs} == {0}
 
 
 async def test_nothing_of_the_small_answer_is_sent_before_the_verdict() -> None:
