@@ -21,17 +21,18 @@ help: ## lists the targets
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Marginal needs Python 3.11 or later: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	@echo "Setting up: uv into $(TOOLS), then everything that is locked into $(VENV) (about 300 MB, once)"
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
 $(VENV)/.ready: $(UV) services/pyproject.toml services/uv.lock services/hatch_build.py $(wildcard protos/marginal/v1/*.proto)
-	$(UV) sync --quiet --frozen --project services --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@$(UV) sync --frozen --project services --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	@touch $@
 
 setup: $(VENV)/.ready ## installs everything that is locked into services/.venv
 
 run: setup ## starts the three services and shows the demo (PAIR=home or a pair of the catalogue)
-	$(BIN)/marginal up --demo --pair $(PAIR)
+	@$(BIN)/marginal up --demo --pair $(PAIR)
 
 check: lint types imports protos test ## everything CI checks
 

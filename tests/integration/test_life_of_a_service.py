@@ -2,9 +2,12 @@
 
 import asyncio
 import signal
+import socket
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from integration.processes import answer, deployed
 from marginal.entrypoints.services import LARGE, ROUTER, SMALL
@@ -69,6 +72,8 @@ async def test_without_evidence_the_small_tier_stays_not_serving_and_says_why(tm
             with pytest.raises(TierUnavailable, match="NOT_SERVING"):
                 await wait_until_serving(program.target, program.service, timeout_seconds=2)
         assert "cannot be a small tier" in small.log_path.read_text()
+        (waiting,) = services.logged(ROUTER, "waiting for the small tier")[-1:]
+        assert "log-probabilities" in waiting["because"]
 
 
 async def test_a_router_started_first_becomes_ready_when_its_small_tier_is(tmp_path: Path) -> None:
@@ -77,3 +82,25 @@ async def test_a_router_started_first_becomes_ready_when_its_small_tier_is(tmp_p
         await wait_until_serving(program.target, program.service, timeout_seconds=60)
         text, _ = await services.ask("a question")
         assert text
+
+
+async def test_a_health_watch_does_not_hold_up_the_drain(tmp_path: Path) -> None:
+    async with (
+        deployed(tmp_path, small=QUICK, large=QUICK) as services,
+        grpc.aio.insecure_channel(services.target) as channel,
+    ):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        await watch.read()
+        services.signal(ROUTER, signal.SIGTERM)
+        assert await asyncio.wait_for(services.ended(ROUTER), 5.0) == 0
+
+
+async def test_sigterm_while_a_model_is_fetched_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as never_answers:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{never_answers.getsockname()[1]}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        async with deployed(tmp_path, small=QUICK, large=f"hub:a/b@c/d.gguf#{'0' * 64}", ready=False) as services:
+            connection, _ = await asyncio.to_thread(never_answers.accept)
+            with connection:
+                services.signal(LARGE, signal.SIGTERM)
+                assert await asyncio.wait_for(services.ended(LARGE), 5.0) == 0

@@ -90,12 +90,14 @@ async def _serve(
             settings,
             guard=Guard(own.tracing.tracer, max_calls=max_calls, trust_baggage=True),
             register=servicer.register,
-            until_ready=lambda: _until_evidence(tier, model, servicer, own.log),
+            until_ready=lambda: until_evidence(tier, model, servicer, own.log),
             stop=stop,
         )
 
 
-async def _until_evidence(tier: Tier, model: LanguageModel, servicer: ModelServicer, log: Log) -> None:
+async def until_evidence(
+    tier: Tier, model: LanguageModel, servicer: ModelServicer, log: Log, *, again_seconds: float = PROBE_AGAIN_SECONDS
+) -> None:
     """Probes until the model gives what its tier needs: any answer, and of a small one usable log-probabilities."""
     said = None
     while True:
@@ -105,7 +107,7 @@ async def _until_evidence(tier: Tier, model: LanguageModel, servicer: ModelServi
         if seen.shortfall != said:
             log.warning(f"stays NOT_SERVING: cannot be a {tier.value} tier", because=seen.shortfall)
             said = seen.shortfall
-        await asyncio.sleep(PROBE_AGAIN_SECONDS)
+        await asyncio.sleep(again_seconds)
 
 
 def load(name: str, engine: EngineSettings) -> LanguageModel:
