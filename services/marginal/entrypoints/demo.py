@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from marginal.entrypoints.groups import together
 from marginal.entrypoints.wording import amounts, bulleted
 from marginal.errors import ConfigurationError, InvalidRequest, MarginalError
 from marginal.evaluation.demo import Comparison, Measured, Reply, Row, measure
@@ -118,11 +119,8 @@ async def _ask_all(client: RouterClient, arm: Arm, plan: Plan, tell: Tell, curre
         tell(arm.name)
         return reply
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(within_slots(question)) for question in plan.questions]
-    except* (ConfigurationError, InvalidRequest) as refused:
-        raise refused.exceptions[0] from None
+    async with together() as group:
+        tasks = [group.create_task(within_slots(question)) for question in plan.questions]
     return [task.result() for task in tasks]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from marginal.entrypoints.groups import together
 from marginal.entrypoints.processes import Program, Running, how_it_ended, last_words, start
 from marginal.entrypoints.services import (
     LARGE,
@@ -77,16 +78,13 @@ class Up:
         await self._ready()
         self._tell()
         well = True
-        try:
-            async with asyncio.TaskGroup() as group:
-                watches = [group.create_task(self._watch(running)) for running in self._running]
-                if task is not None:
-                    well = await task(self._running[0].program.target)
-                if end_after_task:
-                    for watch in watches:
-                        watch.cancel()
-        except* MarginalError as failed:
-            raise failed.exceptions[0] from None
+        async with together() as group:
+            watches = [group.create_task(self._watch(running)) for running in self._running]
+            if task is not None:
+                well = await task(self._running[0].program.target)
+            if end_after_task:
+                for watch in watches:
+                    watch.cancel()
         return well
 
     async def _ready(self) -> None:
@@ -99,13 +97,10 @@ class Up:
             transient=True,
             disable=not self._progress.is_terminal,
         )
-        try:
-            with shown:
-                async with asyncio.TaskGroup() as group:
-                    for running in self._running:
-                        group.create_task(self._until_serving(running, shown))
-        except* MarginalError as failed:
-            raise failed.exceptions[0] from None
+        with shown:
+            async with together() as group:
+                for running in self._running:
+                    group.create_task(self._until_serving(running, shown))
 
     async def _until_serving(self, running: Running, shown: Progress) -> None:
         program = running.program
