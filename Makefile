@@ -66,9 +66,9 @@ test-unit test-contract test-integration test-architecture: setup ## one kind of
 bench: setup ## measures the router against a direct call, ratios in one run
 	$(BIN)/python -m tests.bench
 
-pair: $(UV) ## trains the home pair anew (about an hour on two cores)
-	cd services && ../$(UV) run --frozen --group home-pair python -m home_pair build
+pair: $(UV) ## trains the home pair anew from its seed (half an hour on two cores)
+	cd services && UV_PROJECT_ENVIRONMENT=.venv-pair ../$(UV) run --frozen --group home-pair python -m home_pair build
 
 clean: ## removes what make built
-	rm -rf $(TOOLS) $(VENV) .marginal services/home_pair/build
+	rm -rf $(TOOLS) $(VENV) services/.venv-pair .marginal services/home_pair/build
 	find . -name __pycache__ -prune -exec rm -rf {} +
