@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PAIR ?= home
-AGAINST ?= .git\#branch=main,subdir=protos
+AGAINST ?= $(shell git rev-parse --verify --quiet main >/dev/null && echo branch=main || echo ref=HEAD)
 
 TOOLS := .tools
 VENV := services/.venv
@@ -26,7 +26,7 @@ $(UV):
 	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
 $(VENV)/.ready: $(UV) services/pyproject.toml services/uv.lock services/hatch_build.py $(wildcard protos/marginal/v1/*.proto)
-	@$(UV) sync --frozen --project services --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@$(UV) sync --quiet --frozen --project services --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	@touch $@
 
 setup: $(VENV)/.ready ## installs everything that is locked into services/.venv
@@ -55,7 +55,7 @@ imports: setup ## the layers hold: imports point inwards
 protos: setup ## buf: format, STANDARD lint, and nothing breaks against main
 	$(BIN)/buf format --diff --exit-code protos --path protos/marginal
 	cd protos && ../$(BIN)/buf lint
-	$(BIN)/buf breaking protos --against '$(AGAINST)'
+	$(BIN)/buf breaking protos --against '.git#$(AGAINST),subdir=protos'
 
 test: setup ## all tests
 	$(BIN)/python -m pytest -c tests/pytest.ini tests

@@ -83,7 +83,7 @@ def quality(report: dict[str, Any]) -> str:
         (
             f"## Quality on the {report['questions']:,} held-out requests\n",
             "Exact match, greedy, through the llama.cpp runtime. Reproduce every figure here, from `services`, with\n",
-            "    python -m home_pair evaluate\n",
+            "    .venv/bin/python -m home_pair evaluate\n",
             _table(("", *_TIERS), _quality_rows(report)),
             f"The small model is right and the large one wrong on {report['small right, large wrong']:.1%}.\n",
             "### By task\n",

@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from marginal.errors import ConfigurationError
-from marginal.policy.deferral import Verdict
 from marginal.policy.scores import SCORES
 from marginal.policy.thresholds import Fixed, TargetRate, Threshold
 from marginal.pricing import TOKENS_PER_PRICE, Price, nanos
@@ -152,7 +151,7 @@ def parse_policies(text: str) -> Policies:
             score=policy.score,
             window=policy.window,
             threshold=policy.threshold.build(),
-            without_score=Verdict(policy.on_missing_score),
+            defer_without_score=policy.on_missing_score == "defer",
             currency=file.currency,
             prices=prices,
             degrade=DegradeRules(**policy.degrade.model_dump()),

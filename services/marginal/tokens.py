@@ -49,12 +49,14 @@ class Sampling:
 class EarlyStop:
     """Where a generation may stop by itself: at the token at which `score` is certain to be under `threshold`.
 
-    `window` is the number of tokens the score looks at, 0 the whole answer.
+    `window` is the number of tokens the score looks at, 0 the whole answer. `defer_without_score` stops it as well at a
+    token that leaves no score.
     """
 
     score: str
     window: int
     threshold: float
+    defer_without_score: bool = True
 
 
 @dataclass(frozen=True, slots=True)

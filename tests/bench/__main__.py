@@ -38,8 +38,9 @@ async def run(concurrencies: list[int], rounds: int) -> list[Overhead]:
 def table(measured: list[Overhead]) -> Table:
     shown = Table(title=f"the router against a direct call, answers of {TOKENS} tokens, medians of rounds", box=None)
     shown.add_column("load, concurrency", no_wrap=True)
-    for heading in ("direct req/s", "router req/s", "throughput ratio", "first token p50 direct", "router", "added ms"):
-        shown.add_column(heading, justify="right")
+    first = "first token\n"
+    for heading in ("direct\nreq/s", "router\nreq/s", "ratio", f"{first}direct ms", f"{first}router ms", "added\nms"):
+        shown.add_column(heading, justify="right", no_wrap=True)
     for each in measured:
         shown.add_row(
             f"{each.load}, {each.concurrency}",

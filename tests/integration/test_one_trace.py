@@ -16,7 +16,6 @@ from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import TierUnavailable
 from marginal.evaluation.reconcile import read_events, reconcile
 from marginal.evaluation.traces import Node, Trace, assemble, read_spans
-from marginal.policy.deferral import Verdict
 from marginal.policy.thresholds import Fixed
 from marginal.pricing import Price
 from marginal.routing.policies import Policies, Policy
@@ -99,7 +98,7 @@ async def serving(servicer: ModelServicer | RouterServicer, guard: Guard) -> Asy
 
 @asynccontextmanager
 async def services(directory: Path, *, small: Script, large: Script = THOROUGH) -> AsyncIterator[Services]:
-    policy = Policy("test", "1", "min_margin", 3, Fixed(0.5), Verdict.DEFER, "USD", PRICES)
+    policy = Policy("test", "1", "min_margin", 3, Fixed(0.5), True, "USD", PRICES)
     async with AsyncExitStack() as stack:
 
         def telemetry(name: str) -> tuple[Tracing, Any]:

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from marginal.errors import ConfigurationError
-from marginal.policy.deferral import Verdict
 from marginal.policy.thresholds import Fixed, TargetRate
 from marginal.settings import parse_policies, read_policies
 from marginal.tokens import EarlyStop, Tier
@@ -49,8 +48,8 @@ def test_a_policy_file_becomes_policies() -> None:
     policies = parse_policies(GOOD)
     one, two = policies.by_name["one"], policies.by_name["two"]
     assert policies.default == "one"
-    assert one.rule() == EarlyStop("min_margin", 4, 0.25)
-    assert (one.version, one.currency, one.without_score) == ("7", "EUR", Verdict.KEEP)
+    assert one.rule() == EarlyStop("min_margin", 4, 0.25, defer_without_score=False)
+    assert (one.version, one.currency, one.defer_without_score) == ("7", "EUR", False)
     assert one.degrade.silence_seconds == 2.5
     assert policies.bypass.concurrency == 2
     assert isinstance(one.threshold, Fixed)

@@ -11,15 +11,14 @@ from marginal.tokens import Generation, Token
 def deciding(generation: Generation) -> Callable[[Token], bool]:
     """Gives a function that takes the tokens in order and is true at the one at which the answer is to be deferred.
 
-    Without a rule, and without the evidence for one, no token is: what is to become of an answer without a score is
-    not for a backend to say. Raises InvalidRequest for a score that nobody registered.
+    Without a rule no token is. Raises InvalidRequest for a score that nobody registered.
     """
     rule = generation.early_stop
     if rule is None:
         return _never
     if rule.score not in SCORES:
         raise InvalidRequest("early_stop.score", f"unknown, known are {', '.join(SCORES)}")
-    deferral = Deferral(rule, choices=generation.choices, without_score=Verdict.KEEP)
+    deferral = Deferral(rule, choices=generation.choices)
     return lambda token: deferral.feed(token) is Verdict.DEFER
 
 

@@ -14,6 +14,9 @@ from marginal.routing.requests import Mode, OnDegrade
 from marginal.tokens import FinishReason, Tier
 from marginal.transport.router_client import Answer, Piece, RouterClient
 
+MODEL_WIDTH = 20
+"""A model named by its file must not squeeze the figures."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asking:
@@ -112,7 +115,7 @@ def attempts_table(answer: Answer) -> Table:
     """Every attempt with its tokens and its cost, the total, and what always-large would have cost."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for heading in ("attempt", "model", "outcome"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=True, max_width=MODEL_WIDTH)
     for heading in ("tokens in", "out", "cost", "ms"):
         table.add_column(heading, justify="right", no_wrap=True)
     costs = [*(attempt.cost_nanos for attempt in answer.attempts), answer.total_nanos, answer.always_large_nanos]

@@ -17,6 +17,7 @@ from marginal.entrypoints.cli_options import (
     ROUTER,
     STATE_DIR,
     AsJson,
+    Choices,
     Concurrency,
     DemoStateDir,
     Limit,
@@ -123,12 +124,12 @@ def up(
 @app.command(
     epilog="[bold]Examples[/]\n\n"
     'marginal ask "wake me at half past six on thursday"\n\n'
-    'marginal ask "which is more, 3/4 or 2/3" --choices 3/4,2/3 --policy careful\n\n'
+    'marginal ask "which is larger, 4 kilos or 5500 grams" --policy careful\n\n'
     "echo dim the bedroom light to 30 percent | marginal ask - --json"
 )
 def ask(
     question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
-    choices: Annotated[str, typer.Option(help="The possible answers, separated by commas.")] = "",
+    choices: Choices = "",
     policy: Annotated[str, typer.Option(help="A policy of the router; its default when not given.")] = "",
     mode: Annotated[
         ModeOption, typer.Option(help="Which tier answers; auto lets the policy decide.")

@@ -46,6 +46,9 @@ Questions = Annotated[
         help="For the demo, a JSON object with id, task, request and answer a line; bundled ones by default.",
     ),
 ]
+Choices = Annotated[
+    str, typer.Option(help="Classes, separated by commas, that the score compares; they do not constrain the text.")
+]
 PairName = Annotated[str, typer.Option("--pair", envvar="MARGINAL_PAIR", help="A pair of the catalogue.")]
 Limit = Annotated[int, typer.Option(min=1, help="For the demo, questions at most; every task in its share.")]
 PolicyNames = Annotated[list[str], typer.Option("--policy", help="A policy to measure; may be given several times.")]

@@ -22,11 +22,12 @@ Seen = TypeVar("Seen")
 
 def trace(trace_id: str, state_dir: Path) -> Trace:
     """The trace of that id, or of the last request. Raises ConfigurationError when it is not there."""
-    found = _settled(lambda: _trace(trace_id, state_dir), complete=lambda found: found is not None)
+    found = _settled(lambda: _trace(trace_id, state_dir), complete=lambda found: found is not None and found.complete)
+    if found is None and trace_id != LAST and _trace(LAST, state_dir) is not None:
+        raise ConfigurationError(f"no trace {trace_id} in {state_dir}: `marginal trace {LAST}` shows the latest")
     if found is None:
-        what = "request" if trace_id == LAST else f"trace {trace_id}"
         raise ConfigurationError(
-            f"no {what} in {state_dir}: name the directory of `marginal up` with --state-dir"
+            f"no trace in {state_dir}: name the directory of `marginal up` with --state-dir"
             " (spans are kept there with --trace-exporter file)"
         )
     return found

@@ -1,6 +1,8 @@
 """The three services that `marginal up` runs: how each is started, and the table of them."""
 
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +18,7 @@ from marginal.transport import model_servicer, router_servicer
 
 ROUTER, SMALL, LARGE = "router", "small-model", "large-model"
 
+LOCK_FILE = "up.lock"
 POLICIES_FILE = "policies.toml"
 """The policies as they ran, kept in the state directory."""
 
@@ -50,17 +53,31 @@ def programs(plan: Plan) -> tuple[Program, Program, Program]:
     )
 
 
-def prepare(state_dir: Path, policy_file: Path | None) -> None:
-    """Makes the state directory and keeps the policies in it. Raises ConfigurationError."""
+@contextmanager
+def prepared(state_dir: Path, policy_file: Path | None) -> Iterator[None]:
+    """Makes the state directory, keeps the policies in it and holds it for us alone. Raises ConfigurationError."""
     read_policies(policy_file)
-    kept = policy_file or resources.files("marginal").joinpath(POLICIES_FILE)
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        (state_dir / POLICIES_FILE).write_text(kept.read_text("utf-8"), "utf-8")
+        lock = (state_dir / LOCK_FILE).open("w")
     except OSError as error:
         raise ConfigurationError(
             f"{state_dir} cannot be written ({(error.strerror or '').lower()}): name another with --state-dir"
         ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"{state_dir} is in use by another `marginal up`: end it, or name another with --state-dir"
+            ) from None
+        _keep_policies(state_dir, policy_file)
+        yield
+
+
+def _keep_policies(state_dir: Path, policy_file: Path | None) -> None:
+    kept = policy_file or resources.files("marginal").joinpath(POLICIES_FILE)
+    (state_dir / POLICIES_FILE).write_text(kept.read_text("utf-8"), "utf-8")
 
 
 def services_table(running: Sequence[Running]) -> Table:

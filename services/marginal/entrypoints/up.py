@@ -1,7 +1,9 @@
 """`marginal up`: a small model, a large model and a router, ready when they say so, drained when told to end."""
 
 import asyncio
+import shutil
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +18,7 @@ from marginal.entrypoints.services import (
     ROUTER,
     SMALL,
     Plan,
-    prepare,
+    prepared,
     programs,
     services_as_json,
     services_table,
@@ -64,8 +66,7 @@ class Up:
         Raises ConfigurationError, StartFailed, RouterLost; whatever happens nothing is left running.
         """
         wanted = programs(self._plan)
-        prepare(self._plan.state_dir, self._plan.policy_file)
-        with self._signals():
+        with prepared(self._plan.state_dir, self._plan.policy_file), self._signals():
             try:
                 for program in wanted:
                     self._running.append(await start(program))
@@ -181,14 +182,15 @@ class Up:
 
 def what_next(target: Sequence[str], state_dir: Sequence[str]) -> str:
     """What to try once all is ready, with the options it takes to find these services."""
+    program = "marginal" if shutil.which("marginal") or sys.argv[0].endswith(".py") else sys.argv[0]
     return "\n".join(
         (
             "",
             "Try, in another terminal:",
-            " ".join(('  marginal ask "wake me at half past six on thursday"', *target)),
-            " ".join(("  marginal demo", *target)),
-            " ".join(("  marginal trace last", *state_dir)),
-            " ".join(("  marginal reconcile", *state_dir)),
+            " ".join((f'  {program} ask "wake me at half past six on thursday"', *target)),
+            " ".join((f"  {program} demo", *target)),
+            " ".join((f"  {program} trace last", *state_dir)),
+            " ".join((f"  {program} reconcile", *state_dir)),
             "ctrl-C drains and ends.",
         )
     )

@@ -40,7 +40,7 @@ def why(decision: Decision) -> str:
     if decision.reason is Reason.SMALL_UNAVAILABLE:
         return "the small tier was not to be had"
     if decision.score is None or decision.threshold is None:
-        return f"no score, the small model gave no usable evidence: {verdict}"
+        return f"no score, evidence was missing or the answer is none of the choices: {verdict}"
     kept = decision.verdict is Verdict.KEEP
     score, bound = _three(decision.score, decision.threshold), ("≥ " if kept else "≤ ") if decision.censored else ""
     tokens = "token" if decision.tokens_seen == 1 else "tokens"

@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass
 from marginal.evaluation.intervals import Interval, percentiles, wilson
 
 RESAMPLES = 1_000
+LEVEL_POINTS = 2.0
+"""An interval that stays so close to zero is called level."""
+
 SEED = 2024
 
 
@@ -76,11 +79,13 @@ class Comparison:
             below=f"is {-gain:.1f} points worse than random deferral at that share",
             between=f"is not clearly different from random deferral at that share, {gain:+.1f} points",
         )
+        narrow = max(abs(self.gap_interval.low), abs(self.gap_interval.high)) <= LEVEL_POINTS
+        same = "level with" if narrow else "not clearly different from"
         large_only = _in_words(
             self.gap_interval,
             above=f"{gap:.1f} points above large-only",
             below=f"{-gap:.1f} points below large-only",
-            between=f"level with large-only, {gap:+.1f} points",
+            between=f"{same} large-only, {gap:+.1f} points",
         )
         cost = "" if self.cost_of_large_only is None else f" and {self.cost_of_large_only:.0%} of its cost"
         outage = ""

@@ -48,11 +48,11 @@ class Decision:
 class Deferral:
     """Watches one answer: `feed` every token, stop at a verdict, `finish` when the answer ends."""
 
-    def __init__(self, rule: EarlyStop, *, choices: Sequence[str] = (), without_score: Verdict = Verdict.DEFER) -> None:
+    def __init__(self, rule: EarlyStop, *, choices: Sequence[str] = ()) -> None:
         """`rule` names a registered score, its window and the threshold in [0, 1] fixed for this answer."""
         self._rule = rule
         self._score: Score = SCORES[rule.score](window=rule.window, choices=choices)
-        self._without_score = without_score
+        self._without_score = Verdict.DEFER if rule.defer_without_score else Verdict.KEEP
         self._tokens_seen = 0
         self._decision: Decision | None = None
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from marginal.policy.deferral import Deferral, Verdict
+from marginal.policy.deferral import Deferral
 from marginal.policy.scores import alternatives_wanted
 from marginal.policy.thresholds import Threshold
 from marginal.pricing import Price
@@ -40,14 +40,14 @@ class Policy:
     score: str
     window: int
     threshold: Threshold
-    without_score: Verdict
+    defer_without_score: bool
     currency: str
     prices: Mapping[Tier, Price]
     degrade: DegradeRules = DegradeRules()
 
     def rule(self) -> EarlyStop:
         """The rule for one answer, its threshold fixed as it stands now."""
-        return EarlyStop(self.score, self.window, self.threshold.value)
+        return EarlyStop(self.score, self.window, self.threshold.value, self.defer_without_score)
 
     def alternatives(self, *, choices: Sequence[str] = ()) -> int:
         """How many alternatives per token the score needs."""
@@ -55,7 +55,7 @@ class Policy:
 
     def deferral(self, rule: EarlyStop, *, choices: Sequence[str] = ()) -> Deferral:
         """The machine that judges one answer by `rule`."""
-        return Deferral(rule, choices=choices, without_score=self.without_score)
+        return Deferral(rule, choices=choices)
 
     def cost(self, tier: Tier, usage: Usage) -> int:
         """What `usage` costs on `tier`, in nano-units."""

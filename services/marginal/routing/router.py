@@ -99,18 +99,29 @@ class _Journey:
             await self._cascade()
 
     async def _cascade(self) -> None:
-        try:
-            kept = self._admits(Tier.SMALL) and await self._small_until_verdict()
-        except ModelFault:
-            if self._answering is not None:
-                raise
-            self._decision = None
+        kept, small_fault = False, "it was down a moment ago"
+        if self._admits(Tier.SMALL):
+            try:
+                kept = await self._small_until_verdict()
+            except ModelFault as fault:
+                if self._answering is not None:
+                    raise
+                self._decision, small_fault = None, str(fault)
         if self._decision is None:
-            self._decision = Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE)
-            with self.bypass.admitted(self.clock()):
-                await self._answer(Tier.LARGE)
+            await self._past_the_small_tier(small_fault)
         elif not kept:
             await self._large_or_degraded()
+
+    async def _past_the_small_tier(self, small_fault: str) -> None:
+        """Asks the large tier in place of the small one, as far as the bypass goes."""
+        self._decision = Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE)
+        with self.bypass.admitted(self.clock()):
+            try:
+                await self._answer(Tier.LARGE)
+            except ModelFault as fault:
+                if self._answering is not None:
+                    raise
+                raise TierUnavailable(f"neither tier can be had; small: {small_fault}; large: {fault}") from fault
 
     async def _small_until_verdict(self) -> bool:
         """Whether the small answer was kept; when the large tier is known to be out of reach it is kept, degraded."""

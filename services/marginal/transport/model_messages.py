@@ -32,7 +32,12 @@ def generation_to_proto(generation: Generation) -> model_pb2.ModelServiceGenerat
         ),
         alternatives=generation.alternatives,
         choices=generation.choices,
-        early_stop=model_pb2.EarlyStop(score=stop.score, window=stop.window, threshold=stop.threshold)
+        early_stop=model_pb2.EarlyStop(
+            score=stop.score,
+            window=stop.window,
+            threshold=stop.threshold,
+            defer_without_score=stop.defer_without_score,
+        )
         if stop
         else None,
     )
@@ -46,7 +51,7 @@ def generation_from_proto(request: model_pb2.ModelServiceGenerateRequest, limits
         sampling=validation.sampling(sampling_from_proto(request.sampling), limits=limits),
         alternatives=validation.alternatives(request.alternatives, limits=limits),
         choices=validation.choices(request.choices, limits=limits),
-        early_stop=validation.early_stop(EarlyStop(stop.score, stop.window, stop.threshold))
+        early_stop=validation.early_stop(EarlyStop(stop.score, stop.window, stop.threshold, stop.defer_without_score))
         if request.HasField("early_stop")
         else None,
     )

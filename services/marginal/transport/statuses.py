@@ -90,7 +90,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> MarginalError:
         if detail.Unpack(info) and info.domain == DOMAIN and info.reason in _BY_REASON:
             return _rebuilt(_BY_REASON[info.reason], info, error.details() or "")
     kind = _FOREIGN.get(error.code(), BackendProtocol)
-    return kind(f"the call ended with {error.code().name}")
+    return kind(f"it answered {error.code().name}")
 
 
 def _details(error: grpc.aio.AioRpcError) -> Iterable[any_pb2.Any]:

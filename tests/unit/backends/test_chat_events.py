@@ -109,11 +109,11 @@ def test_the_answer_ends_at_the_deciding_token_however_tokens_are_packed(split: 
     assert chunks[-1].usage.output_tokens == 2
 
 
-def test_without_evidence_nothing_stops_early() -> None:
-    events = ChatEvents(asking(early_stop=EarlyStop("min_margin", 0, 0.5)))
+@pytest.mark.parametrize("defer", [True, False])
+def test_a_token_without_evidence_stops_it_only_when_the_rule_says_so(defer: bool) -> None:
+    events = ChatEvents(asking(early_stop=EarlyStop("min_margin", 0, 0.5, defer_without_score=defer)))
     events.read(event(entry("a", None, top=(None, math.nan)), predicted=1))
-    events.read(event(entry("b", top=(-0.7, -0.8)), predicted=2))
-    assert not events.ended
+    assert events.ended is defer
 
 
 @pytest.mark.parametrize("value", [None, "0.1", True, math.nan, math.inf, -math.inf, 0.3, 1.1e-6])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from marginal.entrypoints.processes import CHOSEN_PORTS, free_addresses
-from marginal.entrypoints.services import Plan, prepare, programs
+from marginal.entrypoints.services import Plan, prepared, programs
 from marginal.errors import ConfigurationError
 from marginal.models.catalogue import Pair
 from marginal.telemetry.tracing import Exporter
@@ -76,7 +76,8 @@ def test_an_address_that_is_none_is_refused_with_an_example(plan: Plan, address:
 
 
 def test_the_policies_are_kept_beside_the_logs_they_explain(plan: Plan) -> None:
-    prepare(plan.state_dir, None)
+    with prepared(plan.state_dir, None):
+        pass
     assert "[policies.default]" in (plan.state_dir / "policies.toml").read_text("utf-8")
 
 
@@ -84,15 +85,22 @@ def test_a_bad_policy_file_is_refused_before_anything_starts(plan: Plan, tmp_pat
     bad = tmp_path / "mine.toml"
     bad.write_text("default = 1", "utf-8")
     with pytest.raises(ConfigurationError, match=r"mine\.toml"):
-        prepare(plan.state_dir, bad)
+        prepared(plan.state_dir, bad).__enter__()
     assert not plan.state_dir.exists()
 
 
 def test_a_state_directory_that_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(ConfigurationError, match="name another with --state-dir"):
-        prepare(tmp_path / "file" / "state", None)
+        prepared(tmp_path / "file" / "state", None).__enter__()
 
 
 def test_free_addresses_skip_what_is_in_use() -> None:
     assert len(set(free_addresses("127.0.0.1", 5))) == 5
+
+
+def test_a_state_directory_is_one_ups_own(tmp_path: Path) -> None:
+    with prepared(tmp_path, None), pytest.raises(ConfigurationError, match=r"in use by another .* --state-dir"):
+        prepared(tmp_path, None).__enter__()
+    with prepared(tmp_path, None):
+        pass

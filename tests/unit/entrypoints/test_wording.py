@@ -45,7 +45,7 @@ def test_a_score_close_to_the_threshold_is_told_with_the_digits_that_differ() ->
         (Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE), "the small tier was not to be had"),
         (
             Decision(Verdict.DEFER, Reason.NO_SCORE, "min_margin", None, 0.18),
-            "no score, the small model gave no usable evidence: deferred",
+            "no score, evidence was missing or the answer is none of the choices: deferred",
         ),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_score_equal_to_the_threshold_is_kept() -> None:
 
 def test_missing_evidence_is_no_score_and_the_policy_says_what_then() -> None:
     assert least(0.5).feed(blind()) is DEFER
-    keeping = Deferral(EarlyStop("min_margin", 4, 0.5), without_score=KEEP)
+    keeping = Deferral(EarlyStop("min_margin", 4, 0.5, defer_without_score=False))
     assert verdicts(keeping, [SURE, blind()]) == [UNDECIDED, KEEP]
     assert keeping.finish().reason is Reason.NO_SCORE
     assert keeping.finish().score is None

@@ -6,7 +6,6 @@ from evidence import sure
 from fakes import RememberingRecorder, SteppingClock
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import MarginalError
-from marginal.policy.deferral import Verdict
 from marginal.policy.thresholds import Fixed, Threshold
 from marginal.pricing import Price
 from marginal.routing.policies import BypassRules, DegradeRules, Policies, Policy
@@ -39,7 +38,7 @@ class Cascade:
     threshold: Threshold = field(default_factory=lambda: Fixed(0.5))
     degrade: DegradeRules = field(default_factory=DegradeRules)
     bypass: BypassRules = field(default_factory=BypassRules)
-    without_score: Verdict = Verdict.DEFER
+    defer_without_score: bool = True
     waits_for_the_whole: bool = False
 
     def __post_init__(self) -> None:
@@ -56,7 +55,7 @@ class Cascade:
             score="min_margin",
             window=3,
             threshold=self.threshold,
-            without_score=self.without_score,
+            defer_without_score=self.defer_without_score,
             currency="USD",
             prices=PRICES,
             degrade=self.degrade,

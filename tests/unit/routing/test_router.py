@@ -4,7 +4,7 @@ import pytest
 
 from evidence import blind, sure
 from marginal.errors import DeadlineExceeded, InvalidRequest, Overloaded, StreamInterrupted, TierUnavailable
-from marginal.policy.deferral import Reason, Verdict
+from marginal.policy.deferral import Reason
 from marginal.policy.thresholds import TargetRate
 from marginal.routing.policies import BypassRules, DegradeRules
 from marginal.routing.records import DegradedReason
@@ -109,10 +109,17 @@ async def test_an_unknown_policy_is_the_callers_mistake() -> None:
 
 async def test_without_evidence_the_policy_says_which_tier() -> None:
     assert (await Cascade(small=script((blind(),))).ask()).tier is BIG
-    kept = await Cascade(small=script((blind(),)), without_score=Verdict.KEEP).ask()
+    kept = await Cascade(small=script((blind(),)), defer_without_score=False).ask()
     assert kept.tier is SMALL
     assert kept.decision is not None
     assert kept.decision.score is None
+
+
+async def test_an_answer_without_a_score_stops_where_that_shows_and_is_charged_so_far() -> None:
+    cascade = Cascade(small=script((sure(0.9), blind(), sure(0.9), sure(0.9))))
+    await cascade.ask()
+    assert cascade.outcomes == [(SMALL, "aborted", 2), (BIG, "kept", 2)]
+    assert cascade.small_model.generated == 2
 
 
 async def test_an_empty_small_answer_is_deferred() -> None:
