@@ -33,6 +33,10 @@ async def test_the_python_client_gets_the_answer_it_shows(tmp_path: Path) -> Non
     assert "TIER_LARGE" in tier
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "@@" not in README
+
+
 def test_the_services_table_names_the_programs_and_their_ports() -> None:
     programs = {"router": app, "small-model": program(Tier.SMALL), "large-model": program(Tier.LARGE)}
     for name, typer_app in programs.items():
