@@ -50,13 +50,9 @@ _LOOKED = """Tasks, mixes, sizes and steps were chosen
   on the dev split. Some test requests were read, without answers of a model, while the generator was written; the
   test split was graded when everything was fixed."""
 
-_REBUILD = """Rebuild both from the seed, from `services`, with
-
-    python -m home_pair build
-
-which takes about 25 minutes on two idle cores; the times above were taken on busy ones. An interrupted build resumes
-from its last checkpoint with fresh examples. The shipped large model was interrupted once, at step 1,000, so a rebuild
-agrees with it in figures, not in bits.
+_REBUILD = """Rebuild both from the seed with `make pair`, which takes about 25 minutes on two idle cores. An
+interrupted build resumes from its last checkpoint with fresh examples. The shipped pair is what one uninterrupted
+`make pair` left; another agrees with it in figures, not in bits, for the order in which two threads add.
 """
 
 
