@@ -5,14 +5,14 @@ stream is closed and the large tier asked. Before the commit point (the first to
 after it nothing is switched. Whatever happens, a request leaves exactly one cost record.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from marginal.errors import BackendProtocol, DeadlineExceeded, InvalidRequest, ModelFault, TierUnavailable
+from marginal.errors import BackendProtocol, InvalidRequest, ModelFault, TierUnavailable
 from marginal.policy.deferral import Decision, Deferral, Reason, Verdict
 from marginal.routing.attempts import Clock, RunningAttempt, attempting
+from marginal.routing.deadlines import within
 from marginal.routing.policies import Policies, Policy
 from marginal.routing.ports import Recorder
 from marginal.routing.records import Attempt, CostRecord, DegradedReason, Outcome
@@ -53,12 +53,9 @@ class Router:
         )
         failure: str | None = "Cancelled"
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 await journey.travel()
             failure = None
-        except TimeoutError:
-            failure = DeadlineExceeded.__name__
-            raise DeadlineExceeded(f"no complete answer within {timeout:.3g} s") from None
         except Exception as error:
             failure = type(error).__name__
             raise
@@ -205,9 +202,8 @@ class _Journey:
         asked = self.request.generation
         wanted = self.policy.alternatives(choices=asked.choices) if tier is Tier.SMALL else 0
         generation = replace(asked, alternatives=wanted, early_stop=early_stop)
-        half = (self.deadline - self.clock()) / 2
-        silence = self.policy.degrade.silence_seconds
-        patience = min(half, silence) if replaceable else silence
+        left, silence = self.deadline - self.clock(), self.policy.degrade.silence_seconds
+        patience = min(left / 2, silence) if replaceable else silence
         with self.recorder.attempt(tier) as report:
 
             def ended(attempt: Attempt) -> None:
@@ -218,7 +214,7 @@ class _Journey:
                 self.tiers[tier],
                 generation,
                 policy=self.policy,
-                timeout=self.deadline - self.clock(),
+                timeout=left,
                 patience=lambda: patience if self._answering is None else None,
                 clock=self.clock,
                 committed=self._committed,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from marginal.errors import InvalidRequest
+from marginal.errors import BackendProtocol, InvalidRequest
 from marginal.tokens import Alternative, Message, Role, Sampling, Token, Usage
 from marginal.v1 import generation_pb2
 
@@ -46,6 +46,11 @@ def usage_to_proto(usage: Usage) -> generation_pb2.Usage:
         cached_input_tokens=usage.cached_input_tokens,
         output_tokens=usage.output_tokens,
     )
+
+
+def usage_from_proto(usage: generation_pb2.Usage) -> Usage:
+    """Usage from the wire."""
+    return Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
 
 
 def token_to_proto(token: Token) -> generation_pb2.Token:
@@ -90,3 +95,11 @@ def value_of(
     if number not in names:
         raise InvalidRequest(field, f"must be one of {', '.join(names.values())}")
     return kind[names[number]]
+
+
+def answered_value(kind: type[AnyEnum], wrapper: Any, prefix: str, number: int) -> AnyEnum:
+    """Our value for a proto number in an answer. Raises BackendProtocol for one we do not know: no caller's fault."""
+    try:
+        return value_of(kind, wrapper, prefix, number, field=prefix.lower())
+    except InvalidRequest as error:
+        raise BackendProtocol(f"the answer's {error}: do both run the same version?") from None

@@ -1,16 +1,16 @@
 """Messages of ModelService and values, both directions."""
 
-from marginal.errors import BackendProtocol, InvalidRequest
-from marginal.tokens import Chunk, EarlyStop, Evidence, FinishReason, Generation, ModelDescription, Usage
+from marginal.tokens import Chunk, EarlyStop, Evidence, FinishReason, Generation, ModelDescription
 from marginal.transport import validation
 from marginal.transport.generation_messages import (
+    answered_value,
     messages_from_proto,
     number_of,
     sampling_from_proto,
     token_from_proto,
     token_to_proto,
+    usage_from_proto,
     usage_to_proto,
-    value_of,
 )
 from marginal.transport.validation import Limits
 from marginal.v1 import generation_pb2, model_pb2
@@ -71,15 +71,10 @@ def chunk_from_proto(response: model_pb2.ModelServiceGenerateResponse) -> Chunk:
     """The piece of a generation in a model service's message. Raises BackendProtocol."""
     finish = None
     if response.HasField("finish"):
-        prefix = "FINISH_REASON"
-        try:
-            finish = value_of(FinishReason, generation_pb2.FinishReason, prefix, response.finish.reason, field="finish")
-        except InvalidRequest as error:
-            raise BackendProtocol(f"the model service's {error}: do both run the same version?") from None
-    usage = response.usage
+        finish = answered_value(FinishReason, generation_pb2.FinishReason, "FINISH_REASON", response.finish.reason)
     return Chunk(
         tokens=tuple(map(token_from_proto, response.tokens.tokens)),
-        usage=Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens),
+        usage=usage_from_proto(response.usage),
         finish=finish,
     )
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import grpc
 
+from marginal.routing.deadlines import within
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import Evidence, FinishReason, Usage
 from marginal.transport import model_messages, validation
-from marginal.transport.deadlines import within
 from marginal.transport.validation import Limits
 from marginal.v1 import model_pb2, model_pb2_grpc
 

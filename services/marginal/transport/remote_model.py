@@ -10,6 +10,7 @@ import grpc
 from marginal.errors import TierUnavailable
 from marginal.tokens import Chunk, Generation, ModelDescription
 from marginal.transport import model_messages
+from marginal.transport.model_servicer import SERVICE
 from marginal.transport.statuses import error_from_rpc
 from marginal.transport.tracing import CallTracer, client_interceptors
 from marginal.v1 import model_pb2, model_pb2_grpc
@@ -18,7 +19,7 @@ DESCRIBE_SECONDS = 5.0
 
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": "marginal.v1.ModelService"},
+    "healthCheckConfig": {"serviceName": SERVICE},
 }
 
 RECONNECT_OPTIONS = (

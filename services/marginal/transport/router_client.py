@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from enum import Enum
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import grpc
 from google.type.money_pb2 import Money
@@ -16,15 +15,13 @@ from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.pricing import NANOS_PER_UNIT
 from marginal.routing.records import Attempt, DegradedReason, Outcome
 from marginal.routing.requests import Mode, OnDegrade
-from marginal.tokens import FinishReason, Tier, Usage
-from marginal.transport.generation_messages import number_of, value_of
+from marginal.tokens import FinishReason, Tier
+from marginal.transport.generation_messages import answered_value, number_of, usage_from_proto
 from marginal.transport.statuses import error_from_rpc
 from marginal.v1 import generation_pb2, router_pb2, router_pb2_grpc
 
 POLL_SECONDS = 0.05
 CHANNEL_OPTIONS = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500))
-
-Word = TypeVar("Word", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +145,18 @@ async def _health(stub: health_pb2_grpc.HealthStub, service: str) -> str:
 
 def _piece(delta: router_pb2.TextDelta) -> Piece:
     margins = tuple((one.text, one.margin if one.HasField("margin") else None) for one in delta.margins)
-    return Piece(delta.text, _value(Tier, router_pb2.Tier, "TIER", delta.tier), margins)
+    return Piece(delta.text, answered_value(Tier, router_pb2.Tier, "TIER", delta.tier), margins)
 
 
 def _answer(final: router_pb2.Final) -> Answer:
     return Answer(
         final.request_id,
-        _value(Tier, router_pb2.Tier, "TIER", final.tier),
-        _value(FinishReason, generation_pb2.FinishReason, "FINISH_REASON", final.finish_reason),
+        answered_value(Tier, router_pb2.Tier, "TIER", final.tier),
+        answered_value(FinishReason, generation_pb2.FinishReason, "FINISH_REASON", final.finish_reason),
         _decision(final.decision),
         final.decision.policy,
         final.decision.policy_version,
-        _value(DegradedReason, router_pb2.DegradedReason, "DEGRADED_REASON", final.degraded_reason)
+        answered_value(DegradedReason, router_pb2.DegradedReason, "DEGRADED_REASON", final.degraded_reason)
         if final.degraded_reason
         else None,
         tuple(map(_attempt, final.attempts)),
@@ -172,8 +169,8 @@ def _answer(final: router_pb2.Final) -> Answer:
 
 def _decision(decision: router_pb2.Decision) -> Decision:
     return Decision(
-        _value(Verdict, router_pb2.Verdict, "VERDICT", decision.verdict),
-        _value(Reason, router_pb2.DecisionReason, "DECISION_REASON", decision.reason),
+        answered_value(Verdict, router_pb2.Verdict, "VERDICT", decision.verdict),
+        answered_value(Reason, router_pb2.DecisionReason, "DECISION_REASON", decision.reason),
         decision.score_name,
         decision.score if decision.HasField("score") else None,
         decision.threshold if decision.HasField("threshold") else None,
@@ -183,12 +180,11 @@ def _decision(decision: router_pb2.Decision) -> Decision:
 
 
 def _attempt(attempt: router_pb2.Attempt) -> Attempt:
-    usage = attempt.usage
     return Attempt(
-        _value(Tier, router_pb2.Tier, "TIER", attempt.tier),
+        answered_value(Tier, router_pb2.Tier, "TIER", attempt.tier),
         attempt.model,
-        _value(Outcome, router_pb2.Outcome, "OUTCOME", attempt.outcome),
-        Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens),
+        answered_value(Outcome, router_pb2.Outcome, "OUTCOME", attempt.outcome),
+        usage_from_proto(attempt.usage),
         _nanos(attempt.cost),
         attempt.milliseconds / 1_000,
     )
@@ -196,7 +192,3 @@ def _attempt(attempt: router_pb2.Attempt) -> Attempt:
 
 def _nanos(money: Money) -> int:
     return int(money.units) * NANOS_PER_UNIT + int(money.nanos)
-
-
-def _value(kind: type[Word], wrapper: Any, prefix: str, number: int) -> Word:
-    return value_of(kind, wrapper, prefix, number, field=prefix.lower())

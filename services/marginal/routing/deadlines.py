@@ -1,4 +1,4 @@
-"""The deadline of a call, as our own error."""
+"""A deadline, as our own error."""
 
 import asyncio
 from collections.abc import AsyncIterator
