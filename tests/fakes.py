@@ -8,10 +8,11 @@ from marginal.tokens import Tier
 
 
 class RememberingRecorder:
-    """Keeps every attempt and every cost record."""
+    """Keeps every attempt, what callers were told, and every cost record."""
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
+        self.told: list[CostRecord] = []
         self.records: list[CostRecord] = []
 
     @contextmanager
@@ -21,6 +22,9 @@ class RememberingRecorder:
             self.attempts.append(attempt)
 
         yield ended
+
+    def answered(self, record: CostRecord) -> None:
+        self.told.append(record)
 
     def completed(self, record: CostRecord) -> None:
         self.records.append(record)

@@ -50,13 +50,16 @@ class EarlyStop:
     """Where a generation may stop by itself: at the token at which `score` is certain to be under `threshold`.
 
     `window` is the number of tokens the score looks at, 0 the whole answer. `defer_without_score` stops it as well at a
-    token that leaves no score.
+    token that leaves no score. `quantile` in (0, 1) is which one `quantile_margin` takes. With `exact` nothing is
+    decided before the score is known to the last digit: for rules that learn from scores.
     """
 
     score: str
     window: int
     threshold: float
     defer_without_score: bool = True
+    quantile: float = 0.1
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 
 from contract.subjects import PARALLEL, SLOW, Subject
 from marginal.errors import DeadlineExceeded, InvalidRequest
-from marginal.policy.scores import margin
+from marginal.policy.evidence import margin
 from marginal.routing.evidence import probe
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import Chunk, EarlyStop, FinishReason, Generation, Message, Role, Sampling, Token, Usage

@@ -28,6 +28,10 @@ class Deployment:
     def target(self) -> str:
         return self.running[ROUTER].program.target
 
+    @property
+    def admin(self) -> str:
+        return self.running[ROUTER].program.admin
+
     def signal(self, service: str, number: signal.Signals) -> None:
         os.kill(self.running[service].pid, number)
 
@@ -56,9 +60,11 @@ async def answer(client: RouterClient, prompt: str, **how: Any) -> tuple[str, An
 
 
 @asynccontextmanager
-async def deployed(state_dir: Path, *, small: str, large: str, ready: bool = True) -> AsyncIterator[Deployment]:
+async def deployed(
+    state_dir: Path, *, small: str, large: str, ready: bool = True, policy_file: Path | None = None
+) -> AsyncIterator[Deployment]:
     """Starts the three services and, when `ready`, waits until the tiers and the router are SERVING."""
-    plan = Plan(Pair(small, large), "127.0.0.1:0", None, None, None, state_dir, Exporter.FILE, None)
+    plan = Plan(Pair(small, large), "127.0.0.1:0", None, None, policy_file, state_dir, Exporter.FILE, None)
     async with AsyncExitStack() as stack:
         deployment = Deployment({})
         for program in reversed(programs(plan)):

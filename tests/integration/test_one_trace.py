@@ -18,8 +18,10 @@ from marginal.evaluation.reconcile import read_events, reconcile
 from marginal.evaluation.traces import Node, Trace, assemble, read_spans
 from marginal.policy.thresholds import Fixed
 from marginal.pricing import Price
+from marginal.routing.book import PolicyBook
 from marginal.routing.policies import Policies, Policy
 from marginal.routing.router import Router
+from marginal.routing.shadows import Shadows
 from marginal.routing.tiers import TierState
 from marginal.telemetry.logs import Layout
 from marginal.telemetry.logs import configure as configure_logs
@@ -32,6 +34,7 @@ from marginal.transport.remote_model import connected
 from marginal.transport.router_client import Answer, RouterClient
 from marginal.transport.router_servicer import RouterServicer
 from marginal.transport.validation import Limits
+from unit.routing.cascade import criterion
 
 SURE, UNSURE = token_with_margin("sure ", 0.9), token_with_margin("hm ", 0.1)
 CONFIDENT = Script((SURE,) * 6, delay_seconds=0.002)
@@ -98,7 +101,7 @@ async def serving(servicer: ModelServicer | RouterServicer, guard: Guard) -> Asy
 
 @asynccontextmanager
 async def services(directory: Path, *, small: Script, large: Script = THOROUGH) -> AsyncIterator[Services]:
-    policy = Policy("test", "1", "min_margin", 3, Fixed(0.5), True, "USD", PRICES)
+    policy = Policy("test", "1", criterion(lambda: Fixed(0.5)), True, "USD", PRICES)
     async with AsyncExitStack() as stack:
 
         def telemetry(name: str) -> tuple[Tracing, Any]:
@@ -125,8 +128,9 @@ async def services(directory: Path, *, small: Script, large: Script = THOROUGH) 
             tiers[tier] = TierState(tier, await stack.enter_async_context(connected(target, router.tracer)))
         routes = Router(
             tiers,
-            policies=Policies({"test": policy}, "test"),
-            recorder=OpenTelemetryRecorder(router.spans, log, currency="USD"),
+            book=PolicyBook(Policies({"test": policy}, "test")),
+            shadows=Shadows(lambda: 0.0, time.monotonic),
+            recorder=OpenTelemetryRecorder(router.spans, log, router.metrics, currency=lambda: "USD"),
             clock=time.monotonic,
         )
         guard = Guard(router.tracer, max_calls=8, trust_baggage=False)

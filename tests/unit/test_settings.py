@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 
 from marginal.errors import ConfigurationError
-from marginal.policy.thresholds import Fixed, TargetRate
+from marginal.policy.thresholds import Budget, SpendRate, TargetRate
+from marginal.routing.policies import ShadowRules
+from marginal.routing.requests import Mode
 from marginal.settings import parse_policies, read_policies
-from marginal.tokens import EarlyStop, Tier
+from marginal.tokens import Tier
 
 GOOD = """
 default = "one"
@@ -48,13 +50,13 @@ def test_a_policy_file_becomes_policies() -> None:
     policies = parse_policies(GOOD)
     one, two = policies.by_name["one"], policies.by_name["two"]
     assert policies.default == "one"
-    assert one.rule() == EarlyStop("min_margin", 4, 0.25, defer_without_score=False)
+    assert (one.criterion.score, one.criterion.window) == ("min_margin", 4)
     assert (one.version, one.currency, one.defer_without_score) == ("7", "EUR", False)
     assert one.degrade.silence_seconds == 2.5
     assert policies.bypass.concurrency == 2
-    assert isinstance(one.threshold, Fixed)
-    assert isinstance(two.threshold, TargetRate)
-    assert two.rule().threshold == 0.5
+    assert one.criterion.rule.start().value == 0.25
+    assert isinstance(two.criterion.rule.start(), TargetRate)
+    assert two.criterion.rule.start().value == 0.5
 
 
 def test_prices_are_whole_nano_units_and_cached_tokens_cost_the_same_unless_said() -> None:
@@ -92,12 +94,144 @@ def test_the_bundled_policies_are_good() -> None:
         (changed("= 0.05", "= inf"), "prices.small.input_per_million_tokens"),
         (changed("[policies.two]", "[policies.Two]"), "policies.Two"),
         (changed("currency", "curency"), "currency"),
+        (changed("start = 0.5", "start = 1.0"), "policies.two.threshold.start"),
+        (changed('"mean_margin"', '"mean_logprob"'), "policies.two.threshold.start"),
+        (changed('on_missing_score = "keep"', 'mode = "large"'), "policies.one.mode"),
+        (changed('on_missing_score = "keep"', "shadow = { share = 2 }"), "policies.one.shadow.share"),
+        (changed('on_missing_score = "keep"', "quantile = 1.0"), "policies.one.quantile"),
+        (changed('on_missing_score = "keep"', "tasks = { Maths = {} }"), "policies.one.tasks.Maths"),
+        (
+            changed('{ rule = "fixed", value = 0.25 }', '{ rule = "calibrated", quality = 0.9 }'),
+            "policies.one.threshold.rule",
+        ),
+        (
+            changed(
+                '{ rule = "fixed", value = 0.25 }',
+                '{ rule = "budget", per_request = 1, small_cost = 2, large_cost = 3 }',
+            ),
+            "policies.one.threshold.per_request",
+        ),
+        (
+            changed(
+                '{ rule = "fixed", value = 0.25 }',
+                '{ rule = "spend_rate", per_request = 1, kept_cost = 2, deferred_cost = 3 }',
+            ),
+            "policies.one.threshold.per_request",
+        ),
     ],
     ids=lambda value: value if "\n" not in value else "",
 )
 def test_a_bad_field_is_named(text: str, field: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"(^|; ){field}\b"):
         parse_policies(text)
+
+
+def test_the_line_of_a_bad_field_is_named() -> None:
+    text = changed("value = 0.25", "value = 1.25")
+    line = 1 + text[: text.index("value = 1.25")].count("\n")
+    with pytest.raises(ConfigurationError, match=rf"policies\.one\.threshold\.value \(line {line}\)"):
+        parse_policies(text)
+
+
+def test_a_missing_field_is_looked_for_in_its_table() -> None:
+    text = changed('version = "7"\n', "")
+    line = 1 + text[: text.index("[policies.one]")].count("\n")
+    with pytest.raises(ConfigurationError, match=rf"policies\.one\.version \(line {line}\)"):
+        parse_policies(text)
+
+
+MORE = (
+    GOOD
+    + """
+[policies.one.tasks.arithmetic]
+score = "mean_logprob"
+threshold = { rule = "fixed", value = -0.5 }
+
+[policies.three]
+version = "1"
+score = "quantile_margin"
+quantile = 0.25
+mode = "shadow"
+shadow = { share = 0.2, concurrency = 3, per_hour = 0.5, texts = true }
+threshold = { rule = "spend_rate", per_request = 0.002, kept_cost = 0.001, deferred_cost = 0.011 }
+
+[policies.four]
+version = "1"
+score = "first_token_margin"
+threshold = { rule = "budget", per_request = 3, small_cost = 1, large_cost = 10 }
+
+[policies.five]
+version = "1"
+score = "min_margin"
+threshold = { rule = "calibrated", quality = 0.9 }
+
+[policies.five.calibration]
+score = [0.0, 0.5]
+share = [0.5, 0.5]
+small_correct = [0.5, 1.0]
+large_correct = [1.0, 1.0]
+kept_cost = [0.1, 0.1]
+deferred_cost = [1.1, 1.1]
+labels = 200
+
+[policies.six]
+version = "1"
+score = "min_margin"
+threshold = { rule = "guaranteed", value = 0.4, epsilon = 0.05, delta = 0.1, labels = 1000 }
+"""
+)
+
+
+def test_a_task_has_of_its_own_what_it_says_and_the_rest_of_its_policy() -> None:
+    one = parse_policies(MORE).by_name["one"]
+    own = one.criterion_for("arithmetic")
+    assert (own.score, own.window, own.rule.start().value) == ("mean_logprob", 4, -0.5)
+    assert one.criterion_for("weather") is one.criterion
+
+
+def test_every_rule_is_built_and_says_what_it_does() -> None:
+    by_name = parse_policies(MORE).by_name
+    rules = {name: policy.criterion.rule for name, policy in by_name.items()}
+    assert isinstance(rules["three"].start(), SpendRate)
+    assert isinstance(rules["four"].start(), Budget)
+    assert [rule.name for rule in rules.values()] == [
+        "fixed", "target_rate", "spend_rate", "budget", "calibrated", "guaranteed",
+    ]  # fmt: skip
+    assert rules["four"].exact
+    assert rules["six"].start().value == 0.4
+    assert "at most 5 points worse than always-large with probability 90%" in rules["six"].says
+    assert all(rule.says for rule in rules.values())
+
+
+def test_a_calibrated_threshold_is_where_its_table_meets_the_aim() -> None:
+    rule = parse_policies(MORE).by_name["five"].criterion.rule
+    assert rule.start().value == pytest.approx(0.3, abs=1e-6)
+    assert "expected quality 90.0%" in rule.says
+
+
+def test_an_aim_that_the_calibration_cannot_reach_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"policies\.five\.threshold\.quality .*the best is"):
+        parse_policies(MORE.replace("quality = 0.9 }", "quality = 1.2 }"))
+
+
+def test_a_bad_calibration_is_refused_by_its_column() -> None:
+    with pytest.raises(ConfigurationError, match=r"policies\.five\.calibration\.share"):
+        parse_policies(MORE.replace("share = [0.5, 0.5]", "share = [0.5, 0.7]"))
+
+
+def test_shadow_limits_and_modes_are_read() -> None:
+    three = parse_policies(MORE).by_name["three"]
+    assert three.mode is Mode.SHADOW
+    assert three.shadow == ShadowRules(0.2, 3, 500_000_000, 30.0, texts=True)
+
+
+def test_a_fingerprint_changes_with_the_criterion_and_with_nothing_else() -> None:
+    def print_of(text: str) -> str:
+        return parse_policies(text).by_name["two"].criterion.fingerprint
+
+    assert print_of(GOOD) == print_of(changed('version = "1"', 'version = "2"'))
+    assert print_of(GOOD) != print_of(changed("rate = 0.3", "rate = 0.4"))
+    assert print_of(GOOD) != print_of(changed('"mean_margin"', '"min_margin"'))
 
 
 def test_what_is_not_toml_says_where() -> None:

@@ -25,6 +25,7 @@ class Asking:
     prompt: str
     choices: tuple[str, ...]
     policy: str
+    task: str
     mode: Mode
     on_degrade: OnDegrade
     max_tokens: int | None
@@ -62,6 +63,7 @@ def _events(client: RouterClient, asking: Asking, *, margins: bool) -> AsyncGene
         asking.prompt,
         choices=asking.choices,
         policy=asking.policy,
+        task=asking.task,
         mode=asking.mode,
         on_degrade=asking.on_degrade,
         max_tokens=asking.max_tokens,
@@ -76,6 +78,7 @@ def answer_as_json(text: str, answer: Answer) -> dict[str, object]:
     decision = asdict(answer.decision) | {
         "verdict": answer.decision.verdict.value,
         "reason": answer.decision.reason.value,
+        "gap": answer.decision.gap.value if answer.decision.gap else None,
         "policy": answer.policy,
         "policy_version": answer.policy_version,
     }

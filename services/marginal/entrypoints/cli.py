@@ -9,8 +9,8 @@ import typer
 from rich.console import Console, RenderableType
 
 from marginal.entrypoints import ask as asking
+from marginal.entrypoints import calibrate, drift, evaluate, inspection, learning, policy
 from marginal.entrypoints import demo as demonstration
-from marginal.entrypoints import inspection
 from marginal.entrypoints.cli_options import (
     LIMIT,
     MODES,
@@ -45,6 +45,7 @@ from marginal.transport.router_client import wait_until_serving
 READY_SECONDS = 3.0
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(policy.app, name="policy")
 
 
 @app.callback()
@@ -84,6 +85,9 @@ def up(
     otlp_endpoint: Annotated[
         str | None, typer.Option(envvar="MARGINAL_OTLP_ENDPOINT", help="Collector for --trace-exporter otlp.")
     ] = None,
+    admin_listen: Annotated[
+        str | None, typer.Option(help="The router's address for operators.", show_default="free port")
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Run the demo once ready; end after it without a terminal.")
     ] = False,
@@ -102,6 +106,7 @@ def up(
         state_dir=state_dir,
         exporter=Exporter(trace_exporter.value),
         otlp_endpoint=otlp_endpoint,
+        admin_listen=admin_listen,
     )
     asked = demonstration.questions(questions, bundled=named.questions, limit=limit) if demo else None
     measured = demonstration.Plan(asked) if asked else None
@@ -131,6 +136,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
     choices: Choices = "",
     policy: Annotated[str, typer.Option(help="A policy of the router; its default when not given.")] = "",
+    task: Annotated[str, typer.Option(help="The request's task label; some have a rule of their own.")] = "",
     mode: Annotated[
         ModeOption, typer.Option(help="Which tier answers; auto lets the policy decide.")
     ] = ModeOption.AUTO,
@@ -147,6 +153,7 @@ def ask(
         prompt=sys.stdin.read().strip() if question == "-" else question,
         choices=tuple(choice.strip() for choice in choices.split(",") if choice.strip()),
         policy=policy,
+        task=task,
         mode=MODES[mode],
         on_degrade=on_degrade,
         max_tokens=max_tokens,
@@ -210,6 +217,10 @@ def reconcile(state_dir: StateDir = STATE_DIR, json: AsJson = False) -> None:
     found = inspection.reconcile(state_dir)
     _print(reconciling.as_json(found) if json else reconciling.table(found))
     raise typer.Exit(0 if found.balanced else 1)
+
+
+for further in (learning.app, evaluate.app, calibrate.app, drift.app):
+    app.add_typer(further)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ class ModeOption(Enum):
     AUTO = "auto"
     SMALL = "small"
     LARGE = "large"
+    SHADOW = "shadow"
 
 
 class UpExporter(Enum):
@@ -29,7 +30,12 @@ class UpExporter(Enum):
     NONE = "none"
 
 
-MODES = {ModeOption.AUTO: Mode.AUTO, ModeOption.SMALL: Mode.SMALL_ONLY, ModeOption.LARGE: Mode.LARGE_ONLY}
+MODES = {
+    ModeOption.AUTO: Mode.AUTO,
+    ModeOption.SMALL: Mode.SMALL_ONLY,
+    ModeOption.LARGE: Mode.LARGE_ONLY,
+    ModeOption.SHADOW: Mode.SHADOW,
+}
 
 Target = Annotated[str, typer.Option(envvar="MARGINAL_TARGET", help="The router, HOST:PORT.")]
 StateDir = Annotated[

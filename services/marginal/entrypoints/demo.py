@@ -2,18 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from marginal.entrypoints.groups import together
+from marginal.entrypoints.progress import Tell, counted
 from marginal.entrypoints.wording import amounts, bulleted
 from marginal.errors import ConfigurationError, InvalidRequest, MarginalError
 from marginal.evaluation.demo import Comparison, Measured, Reply, Row, measure
@@ -24,10 +22,6 @@ from marginal.tokens import Tier
 from marginal.transport.router_client import RouterClient
 
 POLICIES = ("default", "careful")
-LINE_SECONDS = 4.0
-
-Tell = Callable[[str], None]
-"""Takes the name of the arm in which another question was answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ async def run(target: str, plan: Plan, *, progress: Console) -> Outcome:
     arms = [small, large, *policies]
     currencies: set[str] = set()
     async with RouterClient(target) as client:
-        with _progress(progress, arms, each=len(plan.questions)) as tell:
+        with counted(progress, total=len(plan.questions) * len(arms)) as tell:
             replies = [await _ask_all(client, arm, plan, tell, currencies) for arm in arms]
     measured = measure(replies[0], replies[1], dict(zip(plan.policies, replies[2:], strict=True)))
     return Outcome(measured, len(plan.questions), plan.concurrency, "/".join(sorted(currencies)))
@@ -141,29 +135,6 @@ async def _reply(client: RouterClient, arm: Arm, question: Question, currencies:
         cost_nanos=answer.total_nanos,
         seconds=time.perf_counter() - started,
     )
-
-
-@contextmanager
-def _progress(console: Console, arms: Sequence[Arm], *, each: int) -> Iterator[Tell]:
-    """A bar on a terminal, elsewhere a line every few seconds."""
-    if console.is_terminal:
-        with Progress(
-            TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, transient=True,
-        ) as bars:  # fmt: skip
-            bar = bars.add_task("", total=each * len(arms))
-            yield lambda arm: bars.update(bar, advance=1, description=arm)
-        return
-    done, last = 0, time.monotonic()
-
-    def tell(arm: str) -> None:
-        nonlocal done, last
-        done += 1
-        if time.monotonic() - last >= LINE_SECONDS:
-            last = time.monotonic()
-            console.print(f"asked {done} of {each * len(arms)}, now {arm}", highlight=False, soft_wrap=True)
-
-    yield tell
 
 
 def _table(outcome: Outcome) -> Table:

@@ -25,7 +25,7 @@ CHOSEN_PORTS = range(20_000, 30_000)
 class Program:
     """One service to start: its short name, console script, gRPC service, and what it serves.
 
-    It listens on `address` and is called by `target`.
+    It listens on `address` and is called by `target`; at `admin`, unless that is "", operators ask it.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Program:
     serves: str
     arguments: tuple[str, ...]
     state_dir: Path
+    admin: str = ""
 
     @property
     def log_path(self) -> Path:

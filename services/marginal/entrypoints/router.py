@@ -1,25 +1,29 @@
 """marginal-router: answers with the small model and defers to the large one when it is unsure."""
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
+from marginal.entrypoints.policy_keeping import PolicyKeeper
 from marginal.entrypoints.serving import TraceOptions, run, telemetry
 from marginal.errors import DeadlineExceeded, ModelFault
-from marginal.routing.policies import Policies
+from marginal.routing.overview import overview
 from marginal.routing.router import Router
+from marginal.routing.shadows import Shadows
 from marginal.routing.tiers import TierState
-from marginal.settings import read_policies
 from marginal.telemetry.logs import Log
 from marginal.telemetry.recorder import OpenTelemetryRecorder
 from marginal.telemetry.tracing import Exporter
 from marginal.tokens import Tier
+from marginal.transport.admin import AdminServicer, serving_admin
 from marginal.transport.guard import Guard
 from marginal.transport.remote_model import connected
 from marginal.transport.router_servicer import SERVICE, RouterServicer
@@ -28,10 +32,19 @@ from marginal.transport.validation import Limits
 
 ASK_AGAIN_SECONDS = 0.2
 NAME_AGAIN_SECONDS = 20.0
+ADMIN_CALLS = 4
 LIMITS = Limits()
 SERVER = ServerSettings(listen="")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where policies come from and where what they learn is kept; None is the bundled ones, and nowhere."""
+
+    policies: Path | None
+    state: Path | None
 
 
 @app.command(epilog="Example: marginal-router --small 127.0.0.1:50052 --large 127.0.0.1:50053")
@@ -42,6 +55,14 @@ def serve_router(
     policy_file: Annotated[
         Path | None, typer.Option(envvar="MARGINAL_POLICY_FILE", help="Policies and prices; bundled ones by default.")
     ] = None,
+    state_file: Annotated[
+        Path | None,
+        typer.Option(envvar="MARGINAL_STATE_FILE", help="Where thresholds that moved are kept over a restart."),
+    ] = None,
+    admin_listen: Annotated[
+        str,
+        typer.Option(envvar="MARGINAL_ADMIN_LISTEN", help="Address of the AdminService; empty for none."),
+    ] = "127.0.0.1:50054",
     maximum_deadline_seconds: Annotated[
         float, typer.Option(envvar="MARGINAL_MAXIMUM_DEADLINE_SECONDS", min=0.1, help="The most a request may take.")
     ] = LIMITS.deadline_seconds,
@@ -57,9 +78,10 @@ def serve_router(
     settings = ServerSettings(listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds)
     traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
     targets = {Tier.SMALL: small, Tier.LARGE: large}
+    files = Files(policy_file, state_file)
     run(
         lambda stop: _serve(
-            settings, targets, policy_file, limits=limits, max_calls=max_calls, traces=traces, stop=stop
+            settings, targets, files, admin_listen, limits=limits, max_calls=max_calls, traces=traces, stop=stop
         )
     )
 
@@ -67,20 +89,28 @@ def serve_router(
 async def _serve(
     settings: ServerSettings,
     targets: Mapping[Tier, str],
-    policy_file: Path | None,
+    files: Files,
+    admin_listen: str,
     *,
     limits: Limits,
     max_calls: int,
     traces: TraceOptions,
     stop: asyncio.Event,
 ) -> None:
-    policies = read_policies(policy_file)
     with telemetry("marginal-router", traces) as own:
-        tracer = own.tracing.tracer
-        async with connected(targets[Tier.SMALL], tracer) as small, connected(targets[Tier.LARGE], tracer) as large:
+        tracer, metrics = own.tracing.tracer, own.tracing.metrics
+        keeper = PolicyKeeper(files.policies, files.state, log=own.log, metrics=metrics)
+        book, shadows = keeper.book, Shadows(random.random, time.monotonic)
+        recorder = OpenTelemetryRecorder(own.tracing.spans, own.log, metrics, currency=lambda: book.policies.currency)
+        admin = AdminServicer(lambda: overview(book, shadows, keeper.source))
+        async with (
+            connected(targets[Tier.SMALL], tracer) as small,
+            connected(targets[Tier.LARGE], tracer) as large,
+            keeper.running(),
+            serving_admin(admin_listen, admin, guard=Guard(tracer, max_calls=ADMIN_CALLS, trust_baggage=False)),
+        ):
             tiers = {Tier.SMALL: TierState(Tier.SMALL, small), Tier.LARGE: TierState(Tier.LARGE, large)}
-            recorder = OpenTelemetryRecorder(own.tracing.spans, own.log, currency=_currency(policies))
-            router = Router(tiers, policies=policies, recorder=recorder, clock=time.monotonic)
+            router = Router(tiers, book=book, shadows=shadows, recorder=recorder, clock=time.monotonic)
             naming = [asyncio.create_task(_keep_name(state)) for state in tiers.values()]
             await serve(
                 SERVICE,
@@ -90,6 +120,7 @@ async def _serve(
                 until_ready=lambda: _until_evidence(tiers[Tier.SMALL], own.log),
                 stop=stop,
             )
+            await shadows.drained()
             for task in naming:
                 task.cancel()
 
@@ -119,10 +150,6 @@ async def _keep_name(state: TierState) -> None:
             state.model_name = (await state.model.describe()).name
         known = state.model_name != state.tier.value
         await asyncio.sleep(NAME_AGAIN_SECONDS if known else ASK_AGAIN_SECONDS)
-
-
-def _currency(policies: Policies) -> str:
-    return policies.by_name[policies.default].currency
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from marginal.transport import model_servicer, router_servicer
 ROUTER, SMALL, LARGE = "router", "small-model", "large-model"
 
 LOCK_FILE = "up.lock"
+STATE_FILE = "thresholds.json"
 POLICIES_FILE = "policies.toml"
 """The policies as they ran, kept in the state directory."""
 
@@ -35,19 +36,22 @@ class Plan:
     state_dir: Path
     exporter: Exporter
     otlp_endpoint: str | None
+    admin_listen: str | None = None
 
 
 def programs(plan: Plan) -> tuple[Program, Program, Program]:
     """The router, the small and the large model; port 0 is one the system chooses. Raises ConfigurationError."""
-    spare = iter(free_addresses("127.0.0.1", 3))
+    spare = iter(free_addresses("127.0.0.1", 4))
     listen = _address(plan.listen, next(spare), option="--listen")
     small = _address(plan.small_listen, next(spare), option="--small-listen")
     large = _address(plan.large_listen, next(spare), option="--large-listen")
+    admin = _address(plan.admin_listen, next(spare), option="--admin-listen")
     policy_file = ("--policy-file", str(plan.policy_file)) if plan.policy_file else ()
     tiers = ("--small", _reachable(small), "--large", _reachable(large))
+    own = ("--admin-listen", admin, "--state-file", str(plan.state_dir / STATE_FILE))
     serves = f"policies of {plan.policy_file}" if plan.policy_file else "the bundled policies"
     return (
-        _program(plan, ROUTER, router_servicer.SERVICE, listen, serves, (*tiers, *policy_file)),
+        _program(plan, ROUTER, router_servicer.SERVICE, listen, serves, (*tiers, *policy_file, *own), admin),
         _program(plan, SMALL, model_servicer.SERVICE, small, plan.pair.small, ("--model", plan.pair.small)),
         _program(plan, LARGE, model_servicer.SERVICE, large, plan.pair.large, ("--model", plan.pair.large)),
     )
@@ -102,6 +106,7 @@ def services_as_json(running: Sequence[Running], state_dir: Path) -> dict[str, o
             "serves": one.program.serves,
             "pid": one.pid,
             "log": str(one.program.log_path),
+            **({"admin": one.program.admin} if one.program.admin else {}),
         }
         for one in running
     ]
@@ -117,7 +122,9 @@ def _address(wanted: str | None, spare: str, *, option: str) -> str:
     return address
 
 
-def _program(plan: Plan, name: str, service: str, address: str, serves: str, arguments: tuple[str, ...]) -> Program:
+def _program(
+    plan: Plan, name: str, service: str, address: str, serves: str, arguments: tuple[str, ...], admin: str = ""
+) -> Program:
     tracing: tuple[str, ...] = ("--trace-exporter", plan.exporter.value)
     if plan.exporter is Exporter.FILE:
         tracing += ("--trace-file", str(plan.state_dir / f"{name}.spans.jsonl"))
@@ -132,6 +139,7 @@ def _program(plan: Plan, name: str, service: str, address: str, serves: str, arg
         serves=serves,
         arguments=("--listen", address, *arguments, *tracing),
         state_dir=plan.state_dir,
+        admin=_reachable(admin),
     )
 
 

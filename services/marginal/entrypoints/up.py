@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +30,9 @@ from marginal.transport.router_client import wait_until_serving
 
 READY_SECONDS = 1_800.0
 """A first start may fetch gigabytes."""
+
+SERVICES_FILE = "services.json"
+"""Where the services are while they run, kept in the state directory for other commands."""
 
 WITHOUT = {
     ROUTER: "nothing answers without it",
@@ -72,6 +76,7 @@ class Up:
                     self._running.append(await start(program))
                 well = await self._until_told_to_end(self._serve(task, end_after_task=end_after_task))
             finally:
+                self._services_file.unlink(missing_ok=True)
                 drained = await self._drain()
         return well and drained
 
@@ -172,9 +177,15 @@ class Up:
         ]
         return all(drained)
 
+    @property
+    def _services_file(self) -> Path:
+        return self._plan.state_dir / SERVICES_FILE
+
     def _tell(self) -> None:
+        services = as_json(services_as_json(self._running, self._plan.state_dir))
+        self._services_file.write_text(f"{services}\n", "utf-8")
         if self._json:
-            self._console.out(as_json(services_as_json(self._running, self._plan.state_dir)), highlight=False)
+            self._console.out(services, highlight=False)
         else:
             self._console.print(services_table(self._running))
         self._console.file.flush()

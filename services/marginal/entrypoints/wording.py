@@ -9,6 +9,7 @@ from rich.style import Style
 from rich.table import Table
 
 from marginal.policy.deferral import Decision, Reason, Verdict
+from marginal.policy.evidence import Gap
 from marginal.pricing import NANOS_PER_UNIT
 from marginal.routing.records import DegradedReason
 
@@ -19,6 +20,15 @@ LEAST_DECIMALS = 2
 DEGRADED: Mapping[DegradedReason, str] = {
     DegradedReason.LARGE_UNAVAILABLE: "the large tier was not to be had",
     DegradedReason.DEADLINE: "too little of the deadline was left for the large tier",
+}
+
+GAPS: Mapping[Gap | None, str] = {
+    Gap.MISSING: "a token came without log-probabilities",
+    Gap.TRUNCATED: "a token came with too few alternatives",
+    Gap.NOT_FINITE: "a log-probability was not finite",
+    Gap.OUTSIDE_CHOICES: "the answer begins none of the choices",
+    Gap.NO_CONTENT: "no token in the window has a letter or a digit",
+    Gap.NO_TOKENS: "the answer is empty",
 }
 
 
@@ -36,11 +46,11 @@ def why(decision: Decision) -> str:
     """What the decision rests on, e.g. `min_margin 0.982 ≥ threshold 0.830: kept at token 4`."""
     verdict = "kept" if decision.verdict is Verdict.KEEP else "deferred"
     if decision.reason is Reason.MODE:
-        return f"the request's mode named the {'small' if decision.verdict is Verdict.KEEP else 'large'} tier"
+        return f"the mode named the {'small' if decision.verdict is Verdict.KEEP else 'large'} tier"
     if decision.reason is Reason.SMALL_UNAVAILABLE:
         return "the small tier was not to be had"
     if decision.score is None or decision.threshold is None:
-        return f"no score, evidence was missing or the answer is none of the choices: {verdict}"
+        return f"no score, {GAPS.get(decision.gap, 'evidence was missing')}: {verdict}"
     kept = decision.verdict is Verdict.KEEP
     score, bound = _three(decision.score, decision.threshold), ("≥ " if kept else "≤ ") if decision.censored else ""
     tokens = "token" if decision.tokens_seen == 1 else "tokens"

@@ -105,13 +105,18 @@ def reconcile(events: Iterable[Mapping[str, Any]], prices: Mapping[Tier, Price])
     """Adds both accounts up, tier by tier. Raises KeyError for an event that lacks one of its fields."""
     events = list(events)
     records = [event for event in events if event["event"] == COST_RECORD]
-    generations = [event for event in events if event["event"] == GENERATION]
+    generations = [event for event in events if event["event"] == GENERATION and _asked_by_a_router(event)]
     ids = Counter(record["request_id"] for record in records)
     return Reconciliation(
         records=len(records),
         repeated=sum(times - 1 for times in ids.values()),
         tiers=tuple(_account(tier, records, generations, price) for tier, price in prices.items()),
     )
+
+
+def _asked_by_a_router(generation: Mapping[str, Any]) -> bool:
+    """Whether a cost record is owed for it: routers send a tenant along, `marginal record` and others do not."""
+    return generation.get("tenant", "") is not None
 
 
 def table(reconciliation: Reconciliation) -> RenderableType:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from marginal.policy.scores import SCORES, EvidenceGap, Score
+from marginal.policy.evidence import EvidenceGap, Gap
+from marginal.policy.scores import SCORES, Score
 from marginal.tokens import EarlyStop, Token
 
 
@@ -31,9 +32,10 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A final verdict with its score in [0, 1], None without evidence or when no score was asked for.
+    """A final verdict with its score, in the score's own range; None when there is no score, or none was asked for.
 
     When `censored` the verdict fell before the window was full: the score is an upper bound on DEFER, a lower on KEEP.
+    `gap` says why there is no score.
     """
 
     verdict: Verdict
@@ -43,15 +45,17 @@ class Decision:
     threshold: float | None = None
     tokens_seen: int = 0
     censored: bool = False
+    gap: Gap | None = None
 
 
 class Deferral:
     """Watches one answer: `feed` every token, stop at a verdict, `finish` when the answer ends."""
 
     def __init__(self, rule: EarlyStop, *, choices: Sequence[str] = ()) -> None:
-        """`rule` names a registered score, its window and the threshold in [0, 1] fixed for this answer."""
+        """`rule` names a registered score and how it is judged, its threshold fixed for this answer."""
+        kind = SCORES[rule.score]
         self._rule = rule
-        self._score: Score = SCORES[rule.score](window=rule.window, choices=choices)
+        self._score: Score = kind.start(window=rule.window, choices=choices, quantile=rule.quantile)
         self._without_score = Verdict.DEFER if rule.defer_without_score else Verdict.KEEP
         self._tokens_seen = 0
         self._decision: Decision | None = None
@@ -63,25 +67,37 @@ class Deferral:
         self._tokens_seen += 1
         try:
             self._score.observe(token)
-        except EvidenceGap:
-            return self._decide(self._without_score, Reason.NO_SCORE, None).verdict
-        bounds = self._score.bounds
-        if bounds.high < self._rule.threshold:
-            return self._decide(Verdict.DEFER, Reason.SCORE, bounds.high, censored=not bounds.exact).verdict
-        if bounds.low >= self._rule.threshold:
-            return self._decide(Verdict.KEEP, Reason.SCORE, bounds.low, censored=not bounds.exact).verdict
+        except EvidenceGap as gap:
+            return self._no_score(gap.reason).verdict
+        bounds, threshold = self._score.bounds, self._rule.threshold
+        if self._rule.exact and not bounds.exact:
+            return Verdict.UNDECIDED
+        if bounds.high < threshold:
+            return self._decide(Verdict.DEFER, bounds.high, censored=not bounds.exact).verdict
+        if bounds.low >= threshold:
+            return self._decide(Verdict.KEEP, bounds.low, censored=not bounds.exact).verdict
         return Verdict.UNDECIDED
 
     def finish(self) -> Decision:
         """The decision, the answer having ended where it is."""
         if self._decision is not None:
             return self._decision
-        score = self._score.final()
-        if score is None:
-            return self._decide(self._without_score, Reason.NO_SCORE, None)
-        return self._decide(Verdict.KEEP if score >= self._rule.threshold else Verdict.DEFER, Reason.SCORE, score)
+        try:
+            score = self._score.final()
+        except EvidenceGap as gap:
+            return self._no_score(gap.reason)
+        return self._decide(Verdict.KEEP if score >= self._rule.threshold else Verdict.DEFER, score)
 
-    def _decide(self, verdict: Verdict, reason: Reason, score: float | None, *, censored: bool = False) -> Decision:
-        name, threshold = self._rule.score, self._rule.threshold
-        self._decision = Decision(verdict, reason, name, score, threshold, self._tokens_seen, censored=censored)
+    def _decide(self, verdict: Verdict, score: float, *, censored: bool = False) -> Decision:
+        rule = self._rule
+        self._decision = Decision(
+            verdict, Reason.SCORE, rule.score, score, rule.threshold, self._tokens_seen, censored=censored
+        )
+        return self._decision
+
+    def _no_score(self, gap: Gap) -> Decision:
+        rule = self._rule
+        self._decision = Decision(
+            self._without_score, Reason.NO_SCORE, rule.score, None, rule.threshold, self._tokens_seen, gap=gap
+        )
         return self._decision

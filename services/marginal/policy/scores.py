@@ -1,27 +1,31 @@
-"""How sure the small model is, from its tokens: higher is surer, every score lies in [0, 1].
+"""How sure the small model is, from its tokens: higher is surer, and every score states its range.
 
 A score is a class with `observe(token)` and `bounds`: the interval its final value is certain to lie in, given the
 tokens seen so far and whatever may still come. The interval shrinks to a point when the window is full or the answer
-has ended, so a rule can decide as soon as one side of the threshold is out of reach. To add a score, write one class
-and register it.
+has ended, so a rule can decide as soon as one side of the threshold is out of reach. To add a score, write what it
+reads at one position in `evidence.py`, choose or write the class that gathers it, and register both.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import insort
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from marginal.tokens import Alternative, Token
+from marginal.policy import evidence
+from marginal.policy.evidence import EvidenceGap, Gap
+from marginal.policy.scales import LINEAR, LOGIT, LOGPROB, UNIT, Scale
+from marginal.tokens import Token
 
-MOST_ALTERNATIVES = 20
+QUANTILE = 0.1
+"""The quantile that `quantile_margin` takes unless told: nearly the weakest token, but not an outlier."""
 
-NEAR_DUPLICATE_DEPTH = 10
-"""Alternatives looked at for a distinct competitor (guillemram97/margin_llms, obtain_margin.py)."""
+Reading = Callable[[Token, int], float]
+"""What a score reads at one token and its position in the answer. Raises EvidenceGap."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """The interval [low, high] a score's final value is certain to lie in."""
+class Bounds(NamedTuple):
+    """The interval [low, high] a score's final value is certain to lie in; a tuple, as one is made for every token."""
 
     low: float
     high: float
@@ -30,13 +34,6 @@ class Bounds:
     def exact(self) -> bool:
         """Whether the value is known."""
         return self.low == self.high
-
-
-UNKNOWN = Bounds(0.0, 1.0)
-
-
-class EvidenceGap(Exception):
-    """A token came without the finite log-probabilities that the score needs: there is no score."""
 
 
 class Score(Protocol):
@@ -54,162 +51,239 @@ class Score(Protocol):
         """Where the final value lies if the answer goes on."""
         ...
 
-    def final(self) -> float | None:
-        """The value if the answer ends here; None when no token was observed."""
+    def final(self) -> float:
+        """The value if the answer ends here. Raises EvidenceGap when nothing was there to be read."""
         ...
 
 
-def margin(token: Token) -> float:
-    """p(top-1) - p(top-2) at one position, in [0, 1]. Raises EvidenceGap without two finite alternatives."""
-    ranked = _ranked(token)
-    return _probability(ranked[0]) - _probability(ranked[1])
+class _First:
+    """The reading at one token: the first of the answer, or the first that satisfies `wanted`."""
 
-
-def open_margin(token: Token) -> float:
-    """p(top-1) minus the best *distinct* competitor's, in [0, 1]: near-duplicate surface forms are skipped.
-
-    A competitor whose normalised text contains, or is contained in, that of the top token (" the", "The", a prefix) is
-    the same answer; when the top ten hold no other, the least of them bounds what a distinct one could have. Source:
-    guillemram97/margin_llms, obtain_margin.py. Raises EvidenceGap.
-    """
-    ranked = _ranked(token)[:NEAR_DUPLICATE_DEPTH]
-    top = _normalised(ranked[0].text)
-    rivals = (other for other in ranked[1:] if not _same_surface(top, _normalised(other.text)))
-    return _probability(ranked[0]) - _probability(next(rivals, ranked[-1]))
-
-
-def choice_margin(token: Token, choices: Sequence[str]) -> float:
-    """Margin between the two best classes, normalised over the class set, in [0, 1]; cautious when truncated.
-
-    A class has the summed probability of the alternatives that begin it. One with none listed begins with a token of at
-    most the smallest listed probability and at most what the listed ones leave over, and is counted with that. Two
-    classes that begin alike cannot be told apart by the first token: margin 0. Raises EvidenceGap when the token itself
-    begins none of them: the answer is then outside the class set, and nothing said about the classes speaks for it.
-    """
-    ranked = _ranked(token)
-    if not any(_begins(_normalised(choice), _normalised(token.text)) for choice in choices):
-        raise EvidenceGap
-    listed = [_class_mass(choice, ranked) for choice in choices]
-    present = sorted((mass for mass in listed if mass > 0.0), reverse=True)
-    if not present:
-        return 0.0
-    missing = len(listed) - len(present)
-    residual = max(0.0, 1.0 - math.fsum(map(_probability, ranked)))
-    unseen = min(residual, _probability(ranked[-1])) if missing else 0.0
-    runner_up = max(present[1] if len(present) > 1 else 0.0, unseen)
-    total = math.fsum(present) + min(missing * unseen, residual)
-    return min(1.0, max(0.0, (present[0] - runner_up) / total))
-
-
-class FirstTokenMargin:
-    """The margin at the first token, over the choices or the open vocabulary (the paper's score)."""
-
-    def __init__(self, *, window: int = 1, choices: Sequence[str] = ()) -> None:  # noqa: ARG002 (always one)
-        self.window = 1
-        self._choices = choices
+    def __init__(self, read: Reading, scale: Scale, window: int, wanted: Callable[[Token], bool] | None = None) -> None:
+        self.window = window
+        self._read = read
+        self._wanted = wanted
+        self._bounds = Bounds(scale.low, scale.high)
+        self._seen = 0
         self._value: float | None = None
 
     def observe(self, token: Token) -> None:
-        self._value = choice_margin(token, self._choices) if self._choices else open_margin(token)
+        self._seen += 1
+        if self._value is not None:
+            return
+        if self._wanted is None or self._wanted(token):
+            # a class set is compared wherever the answer begins to say something
+            self._value = self._read(token, 0)
+            self._bounds = Bounds(self._value, self._value)
+        elif self._seen == self.window:
+            raise EvidenceGap(Gap.NO_CONTENT)
 
     @property
     def bounds(self) -> Bounds:
-        return UNKNOWN if self._value is None else Bounds(self._value, self._value)
+        return self._bounds
 
-    def final(self) -> float | None:
+    def final(self) -> float:
+        if self._value is None:
+            raise EvidenceGap(Gap.NO_CONTENT if self._seen else Gap.NO_TOKENS)
         return self._value
 
 
-class MinMargin:
-    """The smallest margin within the window: a chain is as sure as its weakest token."""
+class _Least:
+    """The smallest reading within the window: a chain is as sure as its weakest token."""
 
-    def __init__(self, *, window: int = 0, choices: Sequence[str] = ()) -> None:
+    def __init__(self, read: Reading, scale: Scale, window: int) -> None:
         self.window = window
-        self._choices = choices
+        self._read = read
+        self._scale = scale
         self._seen = 0
-        self._least = 1.0
+        self._least = scale.high
 
     def observe(self, token: Token) -> None:
-        self._least = min(self._least, _margin_at(token, self._seen, self._choices))
+        self._least = min(self._least, self._read(token, self._seen))
         self._seen += 1
 
     @property
     def bounds(self) -> Bounds:
-        return Bounds(self._least if self._seen == self.window > 0 else 0.0, self._least)
+        return Bounds(self._least if self._seen == self.window > 0 else self._scale.low, self._least)
 
-    def final(self) -> float | None:
-        return self._least if self._seen else None
+    def final(self) -> float:
+        if not self._seen:
+            raise EvidenceGap(Gap.NO_TOKENS)
+        return self._least
 
 
-class MeanMargin:
-    """The mean margin within the window."""
+class _Mean:
+    """The mean reading within the window."""
 
-    def __init__(self, *, window: int = 0, choices: Sequence[str] = ()) -> None:
+    def __init__(self, read: Reading, scale: Scale, window: int) -> None:
         self.window = window
-        self._choices = choices
-        self._margins: list[float] = []
+        self._read = read
+        self._scale = scale
+        self._seen = 0
+        self._total = 0.0
 
     def observe(self, token: Token) -> None:
-        self._margins.append(_margin_at(token, len(self._margins), self._choices))
+        self._total += self._read(token, self._seen)
+        self._seen += 1
+
+    @property
+    def bounds(self) -> Bounds:
+        low, high, left = self._scale.low, self._scale.high, self.window - self._seen
+        if not self.window:
+            return Bounds(low, high)
+        if not left:
+            return Bounds(self.final(), self.final())
+        return Bounds(
+            max(low, (self._total + left * low) / self.window), min(high, (self._total + left * high) / self.window)
+        )
+
+    def final(self) -> float:
+        if not self._seen:
+            raise EvidenceGap(Gap.NO_TOKENS)
+        return min(self._scale.high, max(self._scale.low, self._total / self._seen))
+
+
+class _Quantile:
+    """The reading that a share `quantile` of the window's readings does not exceed (the nearest rank)."""
+
+    def __init__(self, read: Reading, scale: Scale, window: int, quantile: float) -> None:
+        self.window = window
+        self._read = read
+        self._scale = scale
+        self._quantile = quantile
+        self._sorted: list[float] = []
+
+    def observe(self, token: Token) -> None:
+        insort(self._sorted, self._read(token, len(self._sorted)))
 
     @property
     def bounds(self) -> Bounds:
         if not self.window:
-            return UNKNOWN
-        left = self.window - len(self._margins)
-        if not left:
-            mean = math.fsum(self._margins) / self.window
-            return Bounds(mean, mean)
-        total = math.fsum(self._margins)
-        return Bounds(total / self.window, min(1.0, (total + left) / self.window))
+            return Bounds(self._scale.low, self._scale.high)
+        rank, seen = self._rank(self.window), len(self._sorted)
+        lowest = rank - (self.window - seen)
+        return Bounds(
+            self._sorted[lowest] if lowest >= 0 else self._scale.low,
+            self._sorted[rank] if rank < seen else self._scale.high,
+        )
 
-    def final(self) -> float | None:
-        return math.fsum(self._margins) / len(self._margins) if self._margins else None
+    def final(self) -> float:
+        if not self._sorted:
+            raise EvidenceGap(Gap.NO_TOKENS)
+        return self._sorted[self._rank(len(self._sorted))]
+
+    def _rank(self, count: int) -> int:
+        return max(1, math.ceil(self._quantile * count)) - 1
 
 
-SCORES: dict[str, Callable[..., Score]] = {
-    "first_token_margin": FirstTokenMargin,
-    "mean_margin": MeanMargin,
-    "min_margin": MinMargin,
-}
+@dataclass(frozen=True, slots=True)
+class ScoreKind:
+    """A registered score: what it is in words, its range, how many alternatives it reads, and where it comes from.
+
+    `one_token` says that it reads a single token whatever the window; `with_choices` that a class set is compared.
+    """
+
+    name: str
+    says: str
+    source: str
+    scale: Scale
+    gather: Callable[[Reading, Scale, int, float], Score]
+    read: Callable[[Token], float]
+    read_choices: Callable[[Token, Sequence[str]], float] | None
+    alternatives: int
+    one_token: bool = False
+
+    def start(self, *, window: int = 0, choices: Sequence[str] = (), quantile: float = QUANTILE) -> Score:
+        """Begins to judge an answer. Over `choices` its first position, where the class shows, is read as classes."""
+        read, read_choices = self.read, self.read_choices
+
+        def reading(token: Token, position: int) -> float:
+            if position == 0 and choices and read_choices is not None:
+                return read_choices(token, choices)
+            return read(token)
+
+        return self.gather(reading, self.scale, window, quantile)
+
+
+def _first(read: Reading, scale: Scale, _: int, __: float) -> Score:
+    return _First(read, scale, 1)
+
+
+def _first_content(read: Reading, scale: Scale, window: int, _: float) -> Score:
+    return _First(read, scale, window, evidence.bears_content)
+
+
+def _least(read: Reading, scale: Scale, window: int, _: float) -> Score:
+    return _Least(read, scale, window)
+
+
+def _mean(read: Reading, scale: Scale, window: int, _: float) -> Score:
+    return _Mean(read, scale, window)
+
+
+_PAPER = "Ramírez, Birch, Titov, COLM 2024"
+_DEPTH, _ALL = evidence.NEAR_DUPLICATE_DEPTH, evidence.MOST_ALTERNATIVES
+
+SCORES: Mapping[str, ScoreKind] = {
+    kind.name: kind
+    for kind in (
+        ScoreKind(
+            "first_token_margin", "p(top-1) − p(top-2) at the first token, near-duplicate surface forms skipped",  # noqa: RUF001
+            _PAPER, UNIT, _first, evidence.open_margin, evidence.choice_margin, _DEPTH, one_token=True,
+        ),
+        ScoreKind(
+            "first_token_logit_margin", "the same as a difference of logits",
+            f"{_PAPER}: the form of its code", LOGIT, _first,
+            evidence.open_logit_margin, evidence.choice_logit_margin, _DEPTH, one_token=True,
+        ),
+        ScoreKind(
+            "first_content_margin", "the first-token margin at the first token with a letter or a digit",
+            "arXiv 2605.05166, First Token Knows", UNIT, _first_content,
+            evidence.open_margin, evidence.choice_margin, _DEPTH,
+        ),
+        ScoreKind(
+            "mean_margin", "the mean of p(top-1) − p(top-2) over the window",  # noqa: RUF001
+            "arXiv 2404.10136, Chow-Average", UNIT, _mean, evidence.margin, evidence.choice_margin, 2,
+        ),
+        ScoreKind(
+            "min_margin", "the smallest margin in the window",
+            "arXiv 2404.10136, quantile 0", UNIT, _least, evidence.margin, evidence.choice_margin, 2,
+        ),
+        ScoreKind(
+            "quantile_margin", "the margin that a share `quantile` of the window does not exceed",
+            "arXiv 2404.10136, quantiles", UNIT, _Quantile, evidence.margin, evidence.choice_margin, 2,
+        ),
+        ScoreKind(
+            "mean_logprob", "the mean log-probability of the generated tokens",
+            "arXiv 2605.02241", LOGPROB, _mean, evidence.logprob, None, 1,
+        ),
+        ScoreKind(
+            "max_probability", "the mean of p(top-1) over the window",
+            "Chow 1970; arXiv 2307.02764", UNIT, _mean, evidence.max_probability, evidence.max_probability, 2,
+        ),
+        ScoreKind(
+            "entropy", "minus the mean entropy over the window, what the alternatives leave over counted",
+            "arXiv 2605.05166, First Token Knows", LINEAR, _mean,
+            evidence.negative_entropy, evidence.negative_entropy, _ALL,
+        ),
+    )
+}  # fmt: skip
+"""Every score by its name."""
+
+
+def judge(
+    name: str, tokens: Sequence[Token], *, window: int = 0, choices: Sequence[str] = (), quantile: float = QUANTILE
+) -> float | None:
+    """The score of a whole answer, over its first `window` tokens when that is not 0; None when there is no score."""
+    score = SCORES[name].start(window=window, choices=choices, quantile=quantile)
+    try:
+        for token in tokens[: score.window or None]:
+            score.observe(token)
+        return score.final()
+    except EvidenceGap:
+        return None
 
 
 def alternatives_wanted(name: str, *, choices: Sequence[str]) -> int:
     """How many alternatives per token the score of that name looks at; more would only cost the engine and the wire."""
-    if choices:
-        return MOST_ALTERNATIVES
-    return NEAR_DUPLICATE_DEPTH if SCORES[name] is FirstTokenMargin else 2
-
-
-def _margin_at(token: Token, position: int, choices: Sequence[str]) -> float:
-    """Over the choices at the first position, where the class shows; over the vocabulary elsewhere."""
-    return choice_margin(token, choices) if choices and position == 0 else margin(token)
-
-
-def _ranked(token: Token) -> Sequence[Alternative]:
-    ranked = sorted(token.alternatives, key=lambda alternative: -alternative.logprob)
-    if len(ranked) < 2 or not all(math.isfinite(other.logprob) and other.logprob <= 0.0 for other in ranked):
-        raise EvidenceGap
-    return ranked
-
-
-def _probability(alternative: Alternative) -> float:
-    return math.exp(alternative.logprob)
-
-
-def _class_mass(choice: str, ranked: Sequence[Alternative]) -> float:
-    begins = (other for other in ranked if _begins(_normalised(choice), _normalised(other.text)))
-    return math.fsum(map(_probability, begins))
-
-
-def _begins(choice: str, piece: str) -> bool:
-    return bool(piece) and choice.startswith(piece)
-
-
-def _normalised(text: str) -> str:
-    return text.strip().casefold()
-
-
-def _same_surface(one: str, other: str) -> bool:
-    """Whether one contains the other; the end of the answer, which has no text, is a competitor like any."""
-    return bool(one) == bool(other) and (one in other or other in one)
+    return evidence.MOST_ALTERNATIVES if choices else SCORES[name].alternatives

@@ -1,12 +1,13 @@
 """A policy: the named, versioned rule that says when to defer, what each tier costs and what to do without one."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from marginal.policy.deferral import Deferral
+from marginal.policy.evidence import MOST_ALTERNATIVES
 from marginal.policy.scores import alternatives_wanted
 from marginal.policy.thresholds import Threshold
 from marginal.pricing import Price
+from marginal.routing.requests import Mode
 from marginal.tokens import EarlyStop, Tier, Usage
 
 
@@ -32,30 +33,79 @@ class BypassRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowRules:
+    """Which kept requests the large tier is asked too, and the most that may be spent on it.
+
+    `share` in [0, 1] of those in mode SHADOW by the policy. `hourly_nanos` is the budget of any hour. Texts are kept
+    for nobody unless `texts` says so.
+    """
+
+    share: float = 0.05
+    concurrency: int = 1
+    hourly_nanos: int = 1_000_000_000
+    timeout_seconds: float = 30.0
+    texts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A threshold rule as configured: its name, what it does in words, and where it starts for each tenant.
+
+    One that learns from `exact` scores has no answer cut short before its score is known.
+    """
+
+    name: str
+    says: str
+    start: Callable[[], Threshold]
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """How answers are judged: a score over a window of tokens, and the rule that gives its threshold.
+
+    What was learnt under one `fingerprint` can be gone on with under the same.
+    """
+
+    score: str
+    window: int
+    quantile: float
+    rule: Rule
+    fingerprint: str = ""
+
+    def early_stop(self, threshold: float, *, defer_without_score: bool) -> EarlyStop:
+        """The rule for one answer, its threshold fixed."""
+        return EarlyStop(self.score, self.window, threshold, defer_without_score, self.quantile, self.rule.exact)
+
+    def alternatives(self, *, choices: Sequence[str] = (), all_scores: bool = False) -> int:
+        """How many alternatives per token the score needs, or all scores would."""
+        return MOST_ALTERNATIVES if all_scores else alternatives_wanted(self.score, choices=choices)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """One policy of the policy file; the threshold rule in it is the only part that changes, by learning."""
+    """One policy of the policy file; what its rules learn is kept apart, in a `PolicyBook`."""
 
     name: str
     version: str
-    score: str
-    window: int
-    threshold: Threshold
+    criterion: Criterion
     defer_without_score: bool
     currency: str
     prices: Mapping[Tier, Price]
+    tasks: Mapping[str, Criterion] = field(default_factory=dict)
+    mode: Mode = Mode.AUTO
+    shadow: ShadowRules = ShadowRules()
     degrade: DegradeRules = DegradeRules()
 
-    def rule(self) -> EarlyStop:
-        """The rule for one answer, its threshold fixed as it stands now."""
-        return EarlyStop(self.score, self.window, self.threshold.value, self.defer_without_score)
+    def criterion_for(self, task: str) -> Criterion:
+        """The task's own criterion, or the policy's."""
+        return self.tasks.get(task, self.criterion)
 
-    def alternatives(self, *, choices: Sequence[str] = ()) -> int:
-        """How many alternatives per token the score needs."""
-        return alternatives_wanted(self.score, choices=choices)
-
-    def deferral(self, rule: EarlyStop, *, choices: Sequence[str] = ()) -> Deferral:
-        """The machine that judges one answer by `rule`."""
-        return Deferral(rule, choices=choices)
+    def effective_mode(self, asked: Mode) -> Mode:
+        """A policy's kill switch stands above what a request asks, and that above the policy's way of deciding."""
+        if self.mode in (Mode.SMALL_ONLY, Mode.LARGE_ONLY) or asked is Mode.AUTO:
+            return self.mode
+        return asked
 
     def cost(self, tier: Tier, usage: Usage) -> int:
         """What `usage` costs on `tier`, in nano-units."""
@@ -69,3 +119,8 @@ class Policies:
     by_name: Mapping[str, Policy]
     default: str
     bypass: BypassRules = BypassRules()
+
+    @property
+    def currency(self) -> str:
+        """The one currency of the file."""
+        return self.by_name[self.default].currency

@@ -35,8 +35,12 @@ class Recorder(Protocol):
         """Spans one attempt; the callable takes the attempt as it ended."""
         ...
 
+    def answered(self, record: CostRecord) -> None:
+        """Takes what the caller is told, while the request's trace is still current."""
+        ...
+
     def completed(self, record: CostRecord) -> None:
-        """Takes the one cost record of a request."""
+        """Takes the one cost record of a request, its shadow attempt included."""
         ...
 
     def trace_id(self) -> str:

@@ -1,18 +1,23 @@
 """What is known about a request after it ended: its attempts, their cost, and why they were made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from marginal.policy.deferral import Decision
 from marginal.tokens import FinishReason, Tier, Usage
 
+CANCELLED = "Cancelled"
+"""The error of a request that its caller gave up."""
+
 
 class Outcome(Enum):
-    """How an attempt ended: its text is the answer, it was stopped on purpose, or it failed."""
+    """How an attempt ended: its text is the answer, it was stopped on purpose, it failed, or it was for comparison."""
 
     KEPT = "kept"
     ABORTED = "aborted"
     FAILED = "failed"
+    SHADOW = "shadow"
 
 
 class DegradedReason(Enum):
@@ -36,8 +41,24 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """What asking the large tier too has shown of a kept answer: whether both agree, and every score it had.
+
+    The texts are there only when the policy says so.
+    """
+
+    agrees: bool
+    scores: Mapping[str, float]
+    small_text: str | None = None
+    large_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CostRecord:
-    """The one record of a request; costs are nano-units of `currency`."""
+    """The one record of a request; costs are nano-units of `currency`.
+
+    `sampled` says that it was to be compared if it was kept: the deferred ones of a sample belong to it.
+    """
 
     request_id: str
     trace_id: str
@@ -52,6 +73,9 @@ class CostRecord:
     finish: FinishReason | None = None
     degraded: DegradedReason | None = None
     error: str | None = None
+    task: str = ""
+    sampled: bool = False
+    comparison: Comparison | None = None
 
     @property
     def total_nanos(self) -> int:

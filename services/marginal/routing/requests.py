@@ -1,17 +1,22 @@
 """What a caller asks of the router, and the pieces it is answered with."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 from marginal.tokens import Generation, Tier, Token
 
+TASK = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""What a task label looks like: it is a key of policies and of what was learnt."""
+
 
 class Mode(Enum):
-    """Which tier answers."""
+    """Which tier answers; under SHADOW the policy decides, and kept requests are asked of the large tier too."""
 
     AUTO = "auto"
     SMALL_ONLY = "small_only"
     LARGE_ONLY = "large_only"
+    SHADOW = "shadow"
 
 
 class OnDegrade(Enum):
@@ -23,11 +28,12 @@ class OnDegrade(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `policy` "" is the default policy, `tenant` whoever is billed."""
+    """One request; `policy` "" is the default policy, `task` "" no task, `tenant` whoever is billed."""
 
     request_id: str
     generation: Generation
     policy: str = ""
+    task: str = ""
     mode: Mode = Mode.AUTO
     on_degrade: OnDegrade = OnDegrade.SERVE
     tenant: str = "default"

@@ -1,6 +1,6 @@
 """What the router remembers of a tier between requests: its name, whether it was just down, what may bypass it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from marginal.errors import TierUnavailable
@@ -50,23 +50,25 @@ class Bypass:
     A large tier sized for a share of the traffic must not get all of it (Site Reliability Engineering, chapter 22).
     """
 
-    def __init__(self, rules: BypassRules) -> None:
-        self._free = rules.concurrency
-        self._per_second = rules.per_second
-        self._tokens = self._burst = max(1.0, rules.per_second) if rules.per_second else 0.0
-        self._filled_at: float | None = None
+    def __init__(self, rules: Callable[[], BypassRules]) -> None:
+        """`rules` gives those in force; they may change."""
+        self._rules = rules
+        self._running = 0
+        self._tokens: float | None = None
+        self._filled_at = 0.0
 
     @contextmanager
     def admitted(self, now: float) -> Iterator[None]:
         """Holds one place. Raises TierUnavailable when there is none."""
-        if self._filled_at is not None:
-            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._per_second)
-        self._filled_at = now
-        if self._free < 1 or self._tokens < 1.0:
+        rules = self._rules()
+        burst = max(1.0, rules.per_second) if rules.per_second else 0.0
+        filled = burst if self._tokens is None else self._tokens + (now - self._filled_at) * rules.per_second
+        self._tokens, self._filled_at = min(burst, filled), now
+        if self._running >= rules.concurrency or self._tokens < 1.0:
             raise TierUnavailable("the small tier is down and the bypass to the large tier is full, retry shortly")
-        self._free -= 1
+        self._running += 1
         self._tokens -= 1.0
         try:
             yield
         finally:
-            self._free += 1
+            self._running -= 1

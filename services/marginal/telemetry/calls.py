@@ -76,8 +76,8 @@ class OpenTelemetryCallTracer:
         if trust_baggage:
             surroundings = _BAGGAGE.extract(metadata, surroundings)
         span = self._start(method, SpanKind.SERVER, surroundings)
-        tenant = baggage.get_baggage(names.TENANT, surroundings)
-        if isinstance(tenant, str):
+        tenant = current_tenant(surroundings)
+        if tenant is not None:
             span.set_attribute(names.TENANT, tenant)
         call = ServerCall(span)
         try:
@@ -106,6 +106,12 @@ class OpenTelemetryCallTracer:
         method = method.removeprefix("/")
         attributes = {names.RPC_SYSTEM_NAME: names.GRPC, names.RPC_METHOD: method}
         return self._tracer.start_span(method, parent, kind, attributes)
+
+
+def current_tenant(surroundings: Context | None = None) -> str | None:
+    """The tenant a router sent along; None for a call that no router made."""
+    tenant = baggage.get_baggage(names.TENANT, surroundings)
+    return tenant if isinstance(tenant, str) else None
 
 
 @contextlib.contextmanager

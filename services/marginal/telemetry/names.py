@@ -48,6 +48,9 @@ SCORE: Final = "marginal.score"
 THRESHOLD: Final = "marginal.threshold"
 TOKENS_SEEN: Final = "marginal.tokens_seen"
 CENSORED: Final = "marginal.censored"
+EVIDENCE_GAP: Final = "marginal.evidence_gap"
+TASK: Final = "marginal.task"
+AGREES: Final = "marginal.agrees"
 POLICY: Final = "marginal.policy"
 POLICY_VERSION: Final = "marginal.policy.version"
 DEGRADED: Final = "marginal.degraded"
@@ -61,10 +64,19 @@ REQUEST_ID: Final = "marginal.request_id"
 # Span events
 DECISION_EVENT: Final = "marginal.decision"
 
+# Metrics
+REQUESTS: Final = "marginal.requests"
+COST: Final = "marginal.cost"
+SHADOWS: Final = "marginal.shadows"
+RELOADS: Final = "marginal.policy.reloads"
+RESULT: Final = "marginal.result"
+
 # Log events
 COST_RECORD: Final = "cost_record"
 GENERATION: Final = "generation"
 TELEMETRY_FAILED: Final = "telemetry_failed"
+POLICIES_RELOADED: Final = "policies_reloaded"
+POLICIES_REFUSED: Final = "policies_refused"
 
 # Values
 CHAT: Final = "chat"

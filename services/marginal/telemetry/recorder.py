@@ -7,7 +7,7 @@ the same tokens, kept apart, that `evaluation/reconcile.py` compares. Nothing he
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
@@ -16,8 +16,10 @@ from marginal.policy.deferral import Decision
 from marginal.pricing import NANOS_PER_UNIT
 from marginal.routing.records import Attempt, CostRecord, Outcome
 from marginal.telemetry import names
-from marginal.telemetry.calls import attached
+from marginal.telemetry.calls import attached, current_tenant
 from marginal.telemetry.logs import Log
+from marginal.telemetry.metrics import Metrics
+from marginal.telemetry.record_lines import record_fields, usage_fields
 from marginal.tokens import FinishReason, Tier, Usage
 
 
@@ -30,10 +32,11 @@ class GenerationEnded(Protocol):
 class OpenTelemetryRecorder:
     """The router's recorder: a span per attempt, the decision on the request's span, a line per cost record."""
 
-    def __init__(self, spans: Tracer, log: Log, *, currency: str) -> None:
-        """`currency` is the ISO 4217 code of every attempt's cost."""
+    def __init__(self, spans: Tracer, log: Log, metrics: Metrics, *, currency: Callable[[], str]) -> None:
+        """`currency` gives the ISO 4217 code of attempts' costs."""
         self._spans = spans
         self._log = log
+        self._metrics = metrics
         self._currency = currency
 
     @contextlib.contextmanager
@@ -52,8 +55,8 @@ class OpenTelemetryRecorder:
 
             yield ended
 
-    def completed(self, record: CostRecord) -> None:
-        """Puts decision and total on the current span and writes the record's one log line."""
+    def answered(self, record: CostRecord) -> None:
+        """Puts decision and total on the current span."""
         with _harmless(self._log):
             span = trace.get_current_span()
             span.set_attributes(_request_attributes(record))
@@ -61,6 +64,11 @@ class OpenTelemetryRecorder:
                 decision = _decision_attributes(record.decision)
                 span.set_attributes(decision)
                 span.add_event(names.DECISION_EVENT, decision)
+
+    def completed(self, record: CostRecord) -> None:
+        """Counts the request and writes its record's one log line."""
+        with _harmless(self._log):
+            self._metrics.completed(record)
         with _harmless(self._log):
             self._log.info(names.COST_RECORD, **record_fields(record))
 
@@ -76,7 +84,7 @@ class OpenTelemetryRecorder:
                 names.GEN_AI_RESPONSE_MODEL: attempt.model,
                 **_usage_attributes(attempt.usage),
                 names.GEN_AI_USAGE_COST_AMOUNT: attempt.cost_nanos / NANOS_PER_UNIT,
-                names.GEN_AI_USAGE_COST_CURRENCY: self._currency,
+                names.GEN_AI_USAGE_COST_CURRENCY: self._currency(),
                 names.GEN_AI_USAGE_COST_SOURCE: names.COST_SOURCE_LOCAL,
                 names.COST_NANOS: attempt.cost_nanos,
                 names.ATTEMPT_OUTCOME: attempt.outcome.value,
@@ -119,9 +127,10 @@ class GenerationRecorder:
                         names.GENERATION,
                         tier=self._tier.value,
                         model=model_name,
-                        **_usage_fields(usage),
+                        **usage_fields(usage),
                         finish=finish.value if finish else None,
                         cancelled=cancelled,
+                        tenant=current_tenant(),
                         seconds=round(self._clock() - started, 6),
                         trace_id=_trace_id(span),
                     )
@@ -133,52 +142,11 @@ class GenerationRecorder:
                 raise
 
 
-def record_fields(record: CostRecord) -> dict[str, Any]:
-    """A cost record as JSON values, snake_case, money in integer nano-units."""
-    decision = record.decision
-    return {
-        "request_id": record.request_id,
-        "trace_id": record.trace_id,
-        "tenant": record.tenant,
-        "policy": record.policy,
-        "policy_version": record.policy_version,
-        "tier": record.tier.value if record.tier else None,
-        "finish": record.finish.value if record.finish else None,
-        "degraded": record.degraded.value if record.degraded else None,
-        "error": record.error,
-        "decision": None
-        if decision is None
-        else {
-            "verdict": decision.verdict.value,
-            "reason": decision.reason.value,
-            "score_name": decision.score_name,
-            "score": decision.score,
-            "threshold": decision.threshold,
-            "tokens_seen": decision.tokens_seen,
-            "censored": decision.censored,
-        },
-        "attempts": [
-            {
-                "tier": attempt.tier.value,
-                "model": attempt.model,
-                "outcome": attempt.outcome.value,
-                **_usage_fields(attempt.usage),
-                "cost_nanos": attempt.cost_nanos,
-                "seconds": round(attempt.seconds, 6),
-                "error": attempt.error,
-            }
-            for attempt in record.attempts
-        ],
-        "currency": record.currency,
-        "total_nanos": record.total_nanos,
-        "always_large_nanos": record.always_large_nanos,
-    }
-
-
 def _request_attributes(record: CostRecord) -> dict[str, str | int]:
     attributes: dict[str, str | int | None] = {
         names.REQUEST_ID: record.request_id,
         names.TENANT: record.tenant or None,
+        names.TASK: record.task or None,
         names.POLICY: record.policy,
         names.POLICY_VERSION: record.policy_version,
         names.TIER: record.tier.value if record.tier else None,
@@ -198,6 +166,7 @@ def _decision_attributes(decision: Decision) -> dict[str, str | int | float]:
         names.THRESHOLD: decision.threshold,
         names.TOKENS_SEEN: decision.tokens_seen,
         names.CENSORED: decision.censored,
+        names.EVIDENCE_GAP: decision.gap.value if decision.gap else None,
     }
     return {name: value for name, value in attributes.items() if value is not None}
 
@@ -207,14 +176,6 @@ def _usage_attributes(usage: Usage) -> dict[str, int]:
         names.GEN_AI_USAGE_INPUT_TOKENS: usage.input_tokens,
         names.GEN_AI_USAGE_OUTPUT_TOKENS: usage.output_tokens,
         names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: usage.cached_input_tokens,
-    }
-
-
-def _usage_fields(usage: Usage) -> dict[str, int]:
-    return {
-        "input_tokens": usage.input_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        "output_tokens": usage.output_tokens,
     }
 
 

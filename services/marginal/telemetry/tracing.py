@@ -1,4 +1,4 @@
-"""Sets up tracing for one process: where its spans go and who makes them.
+"""Sets up tracing and metrics for one process: where they go and who makes them.
 
 No global provider is set and nothing happens at import: what `configure` returns is passed on by the entry point.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -20,6 +22,7 @@ from marginal.errors import ConfigurationError
 from marginal.telemetry import names
 from marginal.telemetry.calls import OpenTelemetryCallTracer
 from marginal.telemetry.exporters import SpanFile, SpanStream
+from marginal.telemetry.metrics import Metrics, metrics_to, otlp_reader
 
 OTLP_DELAY_MILLISECONDS = 1000
 LOCAL_DELAY_MILLISECONDS = 200
@@ -38,16 +41,23 @@ class Exporter(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """A process's tracing: `tracer` for gRPC calls, `spans` for everything else."""
+    """A process's tracing: `tracer` for gRPC calls, `spans` for everything else; and its counters."""
 
     tracer: OpenTelemetryCallTracer
     spans: Tracer
+    metrics: Metrics
     provider: TracerProvider
+    meters: MeterProvider
     exporter: SpanExporter | None
 
     def shutdown(self, seconds: float = SHUTDOWN_SECONDS) -> None:
-        """Sends what is left and stops within about `seconds`; without an answering collector spans are lost."""
-        closing = threading.Thread(target=self.provider.shutdown, name="tracing-shutdown", daemon=True)
+        """Sends what is left and stops within about `seconds`; without an answering collector it is lost."""
+
+        def close() -> None:
+            self.provider.shutdown()
+            self.meters.shutdown(timeout_millis=1_000.0 * seconds)
+
+        closing = threading.Thread(target=close, name="tracing-shutdown", daemon=True)
         closing.start()
         closing.join(seconds)
         if closing.is_alive() and self.exporter is not None:
@@ -80,7 +90,13 @@ def configure(
     collector = OTLPSpanExporter(
         endpoint=otlp_endpoint, insecure=not otlp_endpoint.startswith("https://"), timeout=OTLP_TIMEOUT_SECONDS
     )
-    return tracing_to(collector, service_name=service_name, version=version, delay_milliseconds=OTLP_DELAY_MILLISECONDS)
+    return tracing_to(
+        collector,
+        service_name=service_name,
+        version=version,
+        delay_milliseconds=OTLP_DELAY_MILLISECONDS,
+        reader=otlp_reader(otlp_endpoint, timeout_seconds=OTLP_TIMEOUT_SECONDS),
+    )
 
 
 def tracing_to(
@@ -89,8 +105,12 @@ def tracing_to(
     service_name: str,
     version: str,
     delay_milliseconds: int = LOCAL_DELAY_MILLISECONDS,
+    reader: MetricReader | None = None,
 ) -> Tracing:
-    """Tracing into any exporter, in batches; into None nothing is recorded, but trace ids are made and handed on."""
+    """Tracing into any exporter, in batches; into None nothing is recorded, but trace ids are made and handed on.
+
+    Metrics go to `reader`, or nowhere.
+    """
     resource = Resource.create(
         {
             names.SERVICE_NAME: service_name,
@@ -103,7 +123,9 @@ def tracing_to(
     if exporter is not None:
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay_milliseconds))
     spans = provider.get_tracer(names.SCOPE, version)
-    return Tracing(OpenTelemetryCallTracer(spans), spans, provider, exporter)
+    meters = metrics_to(reader, resource)
+    metrics = Metrics(meters.get_meter(names.SCOPE, version))
+    return Tracing(OpenTelemetryCallTracer(spans), spans, metrics, provider, meters, exporter)
 
 
 def _span_file(trace_file: Path | None) -> SpanFile:

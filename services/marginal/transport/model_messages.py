@@ -1,5 +1,6 @@
 """Messages of ModelService and values, both directions."""
 
+from marginal.policy.scores import QUANTILE
 from marginal.tokens import Chunk, EarlyStop, Evidence, FinishReason, Generation, ModelDescription
 from marginal.transport import validation
 from marginal.transport.generation_messages import (
@@ -37,6 +38,8 @@ def generation_to_proto(generation: Generation) -> model_pb2.ModelServiceGenerat
             window=stop.window,
             threshold=stop.threshold,
             defer_without_score=stop.defer_without_score,
+            quantile=stop.quantile,
+            exact=stop.exact,
         )
         if stop
         else None,
@@ -51,9 +54,18 @@ def generation_from_proto(request: model_pb2.ModelServiceGenerateRequest, limits
         sampling=validation.sampling(sampling_from_proto(request.sampling), limits=limits),
         alternatives=validation.alternatives(request.alternatives, limits=limits),
         choices=validation.choices(request.choices, limits=limits),
-        early_stop=validation.early_stop(EarlyStop(stop.score, stop.window, stop.threshold, stop.defer_without_score))
-        if request.HasField("early_stop")
-        else None,
+        early_stop=validation.early_stop(_early_stop_from_proto(stop)) if request.HasField("early_stop") else None,
+    )
+
+
+def _early_stop_from_proto(stop: model_pb2.EarlyStop) -> EarlyStop:
+    return EarlyStop(
+        stop.score,
+        stop.window,
+        stop.threshold,
+        stop.defer_without_score,
+        quantile=stop.quantile or QUANTILE,
+        exact=stop.exact,
     )
 
 

@@ -7,16 +7,16 @@ from types import TracebackType
 from typing import Self
 
 import grpc
-from google.type.money_pb2 import Money
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from marginal.errors import BackendProtocol, TierUnavailable
 from marginal.policy.deferral import Decision, Reason, Verdict
-from marginal.pricing import NANOS_PER_UNIT
+from marginal.policy.evidence import Gap
 from marginal.routing.records import Attempt, DegradedReason, Outcome
 from marginal.routing.requests import Mode, OnDegrade
 from marginal.tokens import FinishReason, Tier
 from marginal.transport.generation_messages import answered_value, number_of, usage_from_proto
+from marginal.transport.money import nanos_of
 from marginal.transport.statuses import error_from_rpc
 from marginal.v1 import generation_pb2, router_pb2, router_pb2_grpc
 
@@ -72,6 +72,7 @@ class RouterClient:
         *,
         choices: tuple[str, ...] = (),
         policy: str = "",
+        task: str = "",
         mode: Mode = Mode.AUTO,
         on_degrade: OnDegrade = OnDegrade.SERVE,
         max_tokens: int | None = None,
@@ -87,6 +88,7 @@ class RouterClient:
             choices=choices,
             sampling=generation_pb2.Sampling(max_tokens=max_tokens),
             policy=policy,
+            task=task,
             mode=number_of(router_pb2.Mode, "MODE", mode),
             on_degrade=number_of(router_pb2.OnDegrade, "ON_DEGRADE", on_degrade),
             return_margins=margins,
@@ -160,8 +162,8 @@ def _answer(final: router_pb2.Final) -> Answer:
         if final.degraded_reason
         else None,
         tuple(map(_attempt, final.attempts)),
-        _nanos(final.total),
-        _nanos(final.always_large),
+        nanos_of(final.total),
+        nanos_of(final.always_large),
         final.total.currency_code,
         final.trace_id,
     )
@@ -176,6 +178,9 @@ def _decision(decision: router_pb2.Decision) -> Decision:
         decision.threshold if decision.HasField("threshold") else None,
         decision.tokens_seen,
         censored=decision.censored,
+        gap=answered_value(Gap, router_pb2.EvidenceGap, "EVIDENCE_GAP", decision.evidence_gap)
+        if decision.evidence_gap
+        else None,
     )
 
 
@@ -185,10 +190,6 @@ def _attempt(attempt: router_pb2.Attempt) -> Attempt:
         attempt.model,
         answered_value(Outcome, router_pb2.Outcome, "OUTCOME", attempt.outcome),
         usage_from_proto(attempt.usage),
-        _nanos(attempt.cost),
+        nanos_of(attempt.cost),
         attempt.milliseconds / 1_000,
     )
-
-
-def _nanos(money: Money) -> int:
-    return int(money.units) * NANOS_PER_UNIT + int(money.nanos)

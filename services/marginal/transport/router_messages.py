@@ -1,11 +1,8 @@
 """Messages of RouterService and values, both directions."""
 
-from google.type import money_pb2
-
 from marginal.errors import InvalidRequest
 from marginal.policy.deferral import Decision
-from marginal.policy.scores import EvidenceGap, margin
-from marginal.pricing import NANOS_PER_UNIT
+from marginal.policy.evidence import EvidenceGap, margin
 from marginal.routing.records import Attempt, CostRecord
 from marginal.routing.requests import Delta, Mode, OnDegrade, Request
 from marginal.tokens import Generation, Message, Role, Token
@@ -17,6 +14,7 @@ from marginal.transport.generation_messages import (
     usage_to_proto,
     value_of,
 )
+from marginal.transport.money import money
 from marginal.transport.validation import Limits
 from marginal.v1 import generation_pb2, router_pb2
 
@@ -47,6 +45,7 @@ def request_from_proto(
             field="on_degrade",
             unspecified=OnDegrade.SERVE,
         ),
+        task=validation.task(request.task),
         tenant=tenant,
     )
 
@@ -72,8 +71,8 @@ def final_to_proto(record: CostRecord) -> router_pb2.Final:
         decision=_decision_to_proto(record.decision, record) if record.decision else None,
         degraded_reason=number_of(router_pb2.DegradedReason, "DEGRADED_REASON", record.degraded),
         attempts=[_attempt_to_proto(attempt, record.currency) for attempt in record.attempts],
-        total=_money(record.total_nanos, record.currency),
-        always_large=_money(record.always_large_nanos, record.currency),
+        total=money(record.total_nanos, record.currency),
+        always_large=money(record.always_large_nanos, record.currency),
         trace_id=record.trace_id,
     )
 
@@ -89,6 +88,7 @@ def _decision_to_proto(decision: Decision, record: CostRecord) -> router_pb2.Dec
         censored=decision.censored,
         policy=record.policy,
         policy_version=record.policy_version,
+        evidence_gap=number_of(router_pb2.EvidenceGap, "EVIDENCE_GAP", decision.gap),
     )
 
 
@@ -98,14 +98,9 @@ def _attempt_to_proto(attempt: Attempt, currency: str) -> router_pb2.Attempt:
         model=attempt.model,
         outcome=number_of(router_pb2.Outcome, "OUTCOME", attempt.outcome),
         usage=usage_to_proto(attempt.usage),
-        cost=_money(attempt.cost_nanos, currency),
+        cost=money(attempt.cost_nanos, currency),
         milliseconds=attempt.seconds * 1000.0,
     )
-
-
-def _money(nanos: int, currency: str) -> money_pb2.Money:
-    units, rest = divmod(nanos, NANOS_PER_UNIT)
-    return money_pb2.Money(currency_code=currency, units=units, nanos=rest)
 
 
 def _margin_or_none(token: Token) -> float | None:

@@ -7,9 +7,10 @@ from typing import Any
 import grpc
 
 from marginal.errors import InvalidRequest
+from marginal.routing.journey import Retract, Send
 from marginal.routing.records import CostRecord
 from marginal.routing.requests import Delta
-from marginal.routing.router import Retract, Router, Send
+from marginal.routing.router import Router
 from marginal.transport import router_messages, validation
 from marginal.transport.tracing import CallTracer
 from marginal.transport.validation import Limits

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from marginal.errors import InvalidRequest
-from marginal.policy.scores import MOST_ALTERNATIVES, SCORES
+from marginal.policy.evidence import MOST_ALTERNATIVES
+from marginal.policy.scores import SCORES
+from marginal.routing.requests import TASK
 from marginal.tokens import EarlyStop, Message, Role, Sampling
 
 
@@ -46,6 +48,13 @@ def sampling(asked: Sampling, *, limits: Limits) -> Sampling:
     return asked
 
 
+def task(asked: str) -> str:
+    """Checks a task label; "" is none."""
+    if asked and not TASK.fullmatch(asked):
+        raise InvalidRequest("task", f"must match {TASK.pattern}, or be empty")
+    return asked
+
+
 def choices(asked: Iterable[str], *, limits: Limits) -> tuple[str, ...]:
     """Checks a class set: none, or two or more distinct names."""
     named = tuple(islice(asked, limits.choices + 1))
@@ -77,6 +86,10 @@ def early_stop(asked: EarlyStop) -> EarlyStop:
     """Checks a rule that comes from a router."""
     if asked.score not in SCORES:
         raise InvalidRequest("early_stop.score", f"must be one of {', '.join(SCORES)}")
-    if not 0.0 <= asked.threshold <= 1.0:
-        raise InvalidRequest("early_stop.threshold", f"is {asked.threshold}, must be 0 to 1")
+    scale = SCORES[asked.score].scale
+    if not scale.keep_all <= asked.threshold <= scale.defer_all:
+        limits = f"{scale.low:g} to {scale.high:g}"
+        raise InvalidRequest("early_stop.threshold", f"is {asked.threshold}, {asked.score} goes from {limits}")
+    if not 0.0 < asked.quantile < 1.0:
+        raise InvalidRequest("early_stop.quantile", f"is {asked.quantile}, must be above 0 and below 1")
     return asked

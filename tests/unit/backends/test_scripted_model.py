@@ -8,7 +8,7 @@ import pytest
 from marginal.backends.script_names import scripted_model, token_with_margin
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, StreamInterrupted, TierUnavailable
-from marginal.policy.scores import margin
+from marginal.policy.evidence import margin
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import Chunk, EarlyStop, FinishReason, Generation, Message, Role, Sampling, Token
 

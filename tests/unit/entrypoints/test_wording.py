@@ -4,6 +4,7 @@ import pytest
 
 from marginal.entrypoints.wording import amounts, margin_style, printable, why
 from marginal.policy.deferral import Decision, Reason, Verdict
+from marginal.policy.evidence import Gap
 
 
 def test_amounts_of_a_column_are_exact_and_have_the_same_decimals() -> None:
@@ -40,12 +41,12 @@ def test_a_score_close_to_the_threshold_is_told_with_the_digits_that_differ() ->
 @pytest.mark.parametrize(
     ("decision", "words"),
     [
-        (Decision(Verdict.KEEP, Reason.MODE), "the request's mode named the small tier"),
-        (Decision(Verdict.DEFER, Reason.MODE), "the request's mode named the large tier"),
+        (Decision(Verdict.KEEP, Reason.MODE), "the mode named the small tier"),
+        (Decision(Verdict.DEFER, Reason.MODE), "the mode named the large tier"),
         (Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE), "the small tier was not to be had"),
         (
-            Decision(Verdict.DEFER, Reason.NO_SCORE, "min_margin", None, 0.18),
-            "no score, evidence was missing or the answer is none of the choices: deferred",
+            Decision(Verdict.DEFER, Reason.NO_SCORE, "min_margin", None, 0.18, gap=Gap.OUTSIDE_CHOICES),
+            "no score, the answer begins none of the choices: deferred",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from marginal.errors import ConfigurationError
-from marginal.evaluation.questions import Question, read_questions, spread
+from marginal.evaluation.questions import Question, read_questions, section, spread
 
 
 def question(number: int, *, task: str = "timer") -> Question:
@@ -62,3 +62,36 @@ def test_a_limit_takes_every_task_in_its_share_in_the_order_of_the_file() -> Non
 def test_a_limit_beyond_the_file_takes_all_of_it() -> None:
     questions = [question(number) for number in range(3)]
     assert spread(questions, limit=300) == tuple(questions)
+
+
+def test_a_question_may_have_choices_and_may_lack_an_answer_when_none_is_needed(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"id": "1", "task": "quiz", "request": "x", "choices": ["A", "B"]}')
+    assert read_questions(path, answers=False) == (Question("1", "quiz", "x", None, ("A", "B")),)
+    with pytest.raises(ConfigurationError, match=r"questions\.jsonl:1: answer is missing"):
+        read_questions(path)
+
+
+@pytest.mark.parametrize("choices", ['"A"', '["A"]', '["A", 2]'])
+def test_choices_that_are_no_list_of_texts_are_refused(tmp_path: Path, choices: str) -> None:
+    path = written(tmp_path, f'{{"id": "1", "task": "quiz", "request": "x", "answer": "A", "choices": {choices}}}')
+    with pytest.raises(ConfigurationError, match=r"questions\.jsonl:1: choices are no list"):
+        read_questions(path)
+
+
+def test_sections_that_do_not_overlap_share_no_question_and_have_every_task_in_its_share() -> None:
+    questions = [question(number, task="timer" if number % 4 else "add") for number in range(1000)]
+    first = section(questions, offset=0, limit=700)
+    rest = section(questions, offset=700, limit=None)
+    assert len(first) == 700
+    assert {one.id for one in (*first, *rest)} == {one.id for one in questions}
+    assert Counter(one.task for one in first) == {"timer": 525, "add": 175}
+    assert Counter(one.task for one in rest) == {"timer": 225, "add": 75}
+
+
+def test_a_section_does_not_depend_on_the_order_of_the_file() -> None:
+    questions = [question(number) for number in range(50)]
+    assert section(questions[::-1], offset=10, limit=5) == section(questions, offset=10, limit=5)
+
+
+def test_a_question_without_an_answer_has_no_right_one() -> None:
+    assert not Question("1", "quiz", "x").graded("")

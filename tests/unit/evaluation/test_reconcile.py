@@ -122,14 +122,17 @@ def test_what_telemetry_logs_reconciles(tmp_path: Path) -> None:
     )
     with (tmp_path / "router.log").open("w") as stream:
         log = configure("marginal-router", stream, layout=Layout.JSON).log
-        OpenTelemetryRecorder(tracing.spans, log, currency="USD").completed(
+        OpenTelemetryRecorder(tracing.spans, log, tracing.metrics, currency=lambda: "USD").completed(
             CostRecord("r", "", "acme", "p", "1", "USD", decision, attempts, 1, Tier.LARGE, FinishReason.STOP)
         )
     for tier, usage in usages.items():
         with (tmp_path / f"{tier.value}.log").open("w") as stream:
             log = configure("model", stream, layout=Layout.JSON).log
-            with GenerationRecorder(tracing.spans, log, tier=tier).generation_span("home") as ended:
+            generations = GenerationRecorder(tracing.spans, log, tier=tier)
+            with tracing.tracer.tenant("acme"), generations.generation_span("home") as ended:
                 ended(usage, None, cancelled=True)
+            with generations.generation_span("home") as ended:
+                ended(Usage(1, 1), FinishReason.STOP, cancelled=False)
     result = reconcile(read_events(tmp_path), PRICES)
     assert result.balanced
     assert (result.records, result.charged_nanos) == (1, sum(attempt.cost_nanos for attempt in attempts))

@@ -195,7 +195,7 @@ def test_what_telemetry_writes_in_two_services_is_one_drawn_trace(tmp_path: Path
     )
     with (tmp_path / "log").open("w") as stream:
         log = configure_logs("test", stream).log
-        recorder = OpenTelemetryRecorder(router.spans, log, currency="USD")
+        recorder = OpenTelemetryRecorder(router.spans, log, router.metrics, currency=lambda: "USD")
         attempt = Attempt(Tier.SMALL, "home-small", Outcome.KEPT, Usage(40, 3), 1_300, 0.01)
         decision = Decision(Verdict.KEEP, Reason.SCORE, "min_margin", 0.75, 0.6, 3)
         caller = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
@@ -209,7 +209,7 @@ def test_what_telemetry_writes_in_two_services_is_one_drawn_trace(tmp_path: Path
                     served.ended("OK")
                 made.ended("OK")
                 ended(attempt)
-            recorder.completed(
+            recorder.answered(
                 CostRecord("r", TRACE_ID, "acme", "p", "1", "USD", decision, (attempt,), 9_000, Tier.SMALL)
             )
             request.ended("OK")

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from evidence import blind, spread, sure
 from marginal.policy.deferral import Decision, Deferral, Reason, Verdict
-from marginal.policy.scores import SCORES
+from marginal.policy.evidence import Gap
+from marginal.policy.scores import SCORES, judge
 from marginal.tokens import EarlyStop, Token
 
 UNDECIDED, KEEP, DEFER = Verdict.UNDECIDED, Verdict.KEEP, Verdict.DEFER
@@ -66,10 +67,11 @@ def test_missing_evidence_is_no_score_and_the_policy_says_what_then() -> None:
     assert verdicts(keeping, [SURE, blind()]) == [UNDECIDED, KEEP]
     assert keeping.finish().reason is Reason.NO_SCORE
     assert keeping.finish().score is None
+    assert keeping.finish().gap is Gap.MISSING
 
 
 def test_an_empty_answer_has_no_score() -> None:
-    assert least(0.5).finish() == Decision(DEFER, Reason.NO_SCORE, "min_margin", None, 0.5, 0)
+    assert least(0.5).finish() == Decision(DEFER, Reason.NO_SCORE, "min_margin", None, 0.5, 0, gap=Gap.NO_TOKENS)
 
 
 def test_a_verdict_never_changes() -> None:
@@ -89,26 +91,34 @@ def test_choices_are_judged_at_the_first_token() -> None:
     st.sampled_from(sorted(SCORES)),
     st.integers(0, 5),
     st.floats(0.0, 1.0),
+    st.booleans(),
     st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8),
 )
-def test_an_early_verdict_is_the_one_the_whole_answer_would_get(
-    name: str, window: int, threshold: float, margins: list[float]
+def test_feeding_token_by_token_gives_the_verdict_of_the_whole_answer_at_once(
+    name: str, window: int, place: float, exact: bool, margins: list[float]
 ) -> None:
-    deferral = Deferral(EarlyStop(name, window, threshold))
+    scale = SCORES[name].scale
+    threshold = scale.low + place * (scale.high - scale.low)
+    deferral = Deferral(EarlyStop(name, window, threshold, exact=exact))
     answer = [sure(margin) for margin in margins]
     verdicts(deferral, answer)
-    whole = SCORES[name](window=window)
-    for token in answer[: whole.window or None]:
-        whole.observe(token)
-    final = whole.final()
+    final, decision = judge(name, answer, window=window), deferral.finish()
     assert final is not None
-    close = abs(final - threshold) < 1e-9
-    assert close or deferral.finish().verdict is (KEEP if final >= threshold else DEFER)
+    assert abs(final - threshold) < 1e-9 or decision.verdict is (KEEP if final >= threshold else DEFER)
+    assert not window or decision.tokens_seen <= window
+    if exact:
+        assert not decision.censored
+        assert decision.score == final
+
+
+def test_a_rule_that_learns_from_scores_waits_for_the_exact_one() -> None:
+    exact = Deferral(EarlyStop("min_margin", 3, 0.5, exact=True))
+    assert verdicts(exact, [UNSURE, SURE, sure(0.05)]) == [UNDECIDED, UNDECIDED, DEFER]
+    assert exact.finish().score == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("name", sorted(SCORES))
-def test_a_threshold_of_zero_keeps_everything_and_of_one_only_certainty(name: str) -> None:
-    keep = Deferral(EarlyStop(name, 1, 0.0))
-    assert keep.feed(sure(0.0)) is KEEP
-    defer = Deferral(EarlyStop(name, 1, 1.0))
-    assert defer.feed(sure(0.99)) is DEFER
+def test_at_one_end_of_its_scale_a_threshold_keeps_everything_and_past_the_other_nothing(name: str) -> None:
+    scale = SCORES[name].scale
+    assert Deferral(EarlyStop(name, 1, scale.keep_all)).feed(sure(0.0)) is KEEP
+    assert Deferral(EarlyStop(name, 1, scale.defer_all)).feed(sure(1.0)) is DEFER

@@ -1,17 +1,21 @@
 """A router over two scripted tiers, and what a caller of it saw."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from evidence import sure
 from fakes import RememberingRecorder, SteppingClock
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import MarginalError
+from marginal.policy.scores import QUANTILE
 from marginal.policy.thresholds import Fixed, Threshold
 from marginal.pricing import Price
-from marginal.routing.policies import BypassRules, DegradeRules, Policies, Policy
+from marginal.routing.book import PolicyBook
+from marginal.routing.policies import BypassRules, Criterion, DegradeRules, Policies, Policy, Rule, ShadowRules
 from marginal.routing.records import CostRecord
 from marginal.routing.requests import Delta, Mode, OnDegrade, Request
 from marginal.routing.router import Router
+from marginal.routing.shadows import Shadows
 from marginal.routing.tiers import TierState
 from marginal.tokens import Generation, Message, Role, Tier
 
@@ -23,6 +27,11 @@ PRICES = {
 SURE = tuple(sure(0.9, text=text) for text in ("sure", " of", " it"))
 UNSURE = (sure(0.9, text="not"), sure(0.1, text=" so"), sure(0.9, text=" sure"))
 LARGE = (sure(0.9, text="large"), sure(0.9, text=" answer"))
+
+
+def criterion(start: Callable[[], Threshold], *, fingerprint: str = "", exact: bool = False) -> Criterion:
+    """The smallest margin of the first three tokens against a threshold."""
+    return Criterion("min_margin", 3, QUANTILE, Rule("test", "as the test says", start, exact), fingerprint)
 
 
 def script(tokens: tuple = SURE, fault: MarginalError | None = None, *, fault_at: int = 0, delay: float = 0) -> Script:
@@ -39,6 +48,10 @@ class Cascade:
     degrade: DegradeRules = field(default_factory=DegradeRules)
     bypass: BypassRules = field(default_factory=BypassRules)
     defer_without_score: bool = True
+    mode: Mode = Mode.AUTO
+    shadow: ShadowRules = field(default_factory=ShadowRules)
+    tasks: Mapping[str, Criterion] = field(default_factory=dict)
+    lot: float = 0.0
     waits_for_the_whole: bool = False
 
     def __post_init__(self) -> None:
@@ -52,20 +65,18 @@ class Cascade:
         policy = Policy(
             name="test",
             version="1",
-            score="min_margin",
-            window=3,
-            threshold=self.threshold,
+            criterion=criterion(lambda: self.threshold),
+            tasks=self.tasks,
+            mode=self.mode,
+            shadow=self.shadow,
             defer_without_score=self.defer_without_score,
             currency="USD",
             prices=PRICES,
             degrade=self.degrade,
         )
-        self.router = Router(
-            self.tiers,
-            policies=Policies({"test": policy}, "test", self.bypass),
-            recorder=self.recorder,
-            clock=self.clock,
-        )
+        self.book = PolicyBook(Policies({"test": policy}, "test", self.bypass))
+        self.shadows = Shadows(lambda: self.lot, self.clock)
+        self.router = Router(self.tiers, book=self.book, shadows=self.shadows, recorder=self.recorder, clock=self.clock)
 
     async def ask(
         self,
@@ -73,11 +84,15 @@ class Cascade:
         mode: Mode = Mode.AUTO,
         on_degrade: OnDegrade = OnDegrade.SERVE,
         policy: str = "",
+        task: str = "",
+        tenant: str = "default",
         seconds: float = 10.0,
         choices: tuple[str, ...] = (),
     ) -> CostRecord:
         generation = Generation((Message(Role.USER, "who knows?"),), choices=choices)
-        request = Request("request-1", generation, policy=policy, mode=mode, on_degrade=on_degrade)
+        request = Request(
+            "request-1", generation, policy=policy, task=task, mode=mode, on_degrade=on_degrade, tenant=tenant
+        )
         return await self.router.route(request, self.send, timeout=seconds, retract=self.retract)
 
     async def send(self, delta: Delta) -> None:

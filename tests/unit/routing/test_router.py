@@ -5,7 +5,6 @@ import pytest
 from evidence import blind, sure
 from marginal.errors import DeadlineExceeded, InvalidRequest, Overloaded, StreamInterrupted, TierUnavailable
 from marginal.policy.deferral import Reason
-from marginal.policy.thresholds import TargetRate
 from marginal.routing.policies import BypassRules, DegradeRules
 from marginal.routing.records import DegradedReason
 from marginal.routing.requests import Delta, Mode, OnDegrade
@@ -185,12 +184,6 @@ class TestWhenTheLargeTierIsDown:
         cascade = await known_down()
         cascade.small = script()
         assert (await cascade.ask()).degraded is None
-
-    async def test_the_threshold_learns_the_verdict_all_the_same(self) -> None:
-        deferring = TargetRate(0.3, start=0.5)
-        cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN), threshold=deferring)
-        await cascade.ask()
-        assert deferring.value < 0.5
 
     async def test_with_the_small_one_down_too_it_fails_and_says_so(self) -> None:
         cascade = Cascade(small=script((), DOWN), large=script((), DOWN))

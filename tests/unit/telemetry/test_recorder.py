@@ -7,7 +7,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.routing.ports import Recorder
-from marginal.routing.records import Attempt, CostRecord, DegradedReason, Outcome
+from marginal.routing.records import Attempt, Comparison, CostRecord, DegradedReason, Outcome
 from marginal.telemetry import names
 from marginal.telemetry.logs import Layout, configure
 from marginal.telemetry.recorder import GenerationRecorder, OpenTelemetryRecorder
@@ -47,7 +47,7 @@ class FullDisk(io.StringIO):
 
 @pytest.fixture
 def recorder(memory: MemoryTracing, log: MemoryLog) -> OpenTelemetryRecorder:
-    return OpenTelemetryRecorder(memory.tracing.spans, log.logs.log, currency="USD")
+    return OpenTelemetryRecorder(memory.tracing.spans, log.logs.log, memory.tracing.metrics, currency=lambda: "USD")
 
 
 def test_outside_of_a_trace_there_is_no_trace_id(recorder: OpenTelemetryRecorder) -> None:
@@ -56,7 +56,7 @@ def test_outside_of_a_trace_there_is_no_trace_id(recorder: OpenTelemetryRecorder
 
 def test_telemetry_is_what_routing_and_transport_ask_for(memory: MemoryTracing, log: MemoryLog) -> None:
     spans = memory.tracing.spans
-    routing: Recorder = OpenTelemetryRecorder(spans, log.logs.log, currency="USD")
+    routing: Recorder = OpenTelemetryRecorder(spans, log.logs.log, memory.tracing.metrics, currency=lambda: "USD")
     model: GenerationPort = GenerationRecorder(spans, log.logs.log, tier=Tier.SMALL)
     calls: CallTracer = memory.tracing.tracer
     with calls.server_call(METHOD, {}, trust_baggage=False) as call, model.generation_span("home-small"):
@@ -123,7 +123,7 @@ def test_a_completed_request_has_decision_and_total_on_its_span(
     recorder: OpenTelemetryRecorder, memory: MemoryTracing
 ) -> None:
     with memory.tracing.tracer.server_call(METHOD, {}, trust_baggage=False) as request:
-        recorder.completed(RECORD)
+        recorder.answered(RECORD)
         request.ended("OK")
     span = memory.only()
     decision = {
@@ -160,6 +160,7 @@ def test_the_cost_record_is_one_line_with_everything_in_it(recorder: OpenTelemet
         "request_id": "request-1",
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
         "tenant": "acme",
+        "task": None,
         "policy": "balanced",
         "policy_version": "3",
         "tier": "large",
@@ -174,6 +175,7 @@ def test_the_cost_record_is_one_line_with_everything_in_it(recorder: OpenTelemet
             "threshold": 0.6,
             "tokens_seen": 3,
             "censored": True,
+            "evidence_gap": None,
         },
         "attempts": [
             {
@@ -202,16 +204,33 @@ def test_the_cost_record_is_one_line_with_everything_in_it(recorder: OpenTelemet
         "currency": "USD",
         "total_nanos": 53_300,
         "always_large_nanos": 52_000,
+        "sampled": False,
+        "shadow": None,
     }
+
+
+def test_a_comparison_is_on_the_line_without_texts_unless_they_were_kept(
+    recorder: OpenTelemetryRecorder, log: MemoryLog
+) -> None:
+    for texts in ({}, {"small_text": "yes", "large_text": "no"}):
+        compared = Comparison(agrees=False, scores={"min_margin": 0.75}, **texts)
+        recorder.completed(replace(RECORD, sampled=True, comparison=compared))
+    silent, telling = (event["shadow"] for event in log.events())
+    assert silent == {"agrees": False, "scores": {"min_margin": 0.75}}
+    assert telling == silent | {"small_text": "yes", "large_text": "no"}
 
 
 def test_a_record_without_decision_or_score_is_told_as_it_is(
     recorder: OpenTelemetryRecorder, memory: MemoryTracing, log: MemoryLog
 ) -> None:
     with memory.tracing.tracer.server_call(METHOD, {}, trust_baggage=False):
-        recorder.completed(replace(RECORD, decision=None, tier=None, finish=None, error="cancelled"))
-        recorder.completed(replace(RECORD, decision=Decision(Verdict.KEEP, Reason.MODE), tenant=""))
-        recorder.completed(replace(RECORD, degraded=DegradedReason.LARGE_UNAVAILABLE))
+        for record in (
+            replace(RECORD, decision=None, tier=None, finish=None, error="cancelled"),
+            replace(RECORD, decision=Decision(Verdict.KEEP, Reason.MODE), tenant=""),
+            replace(RECORD, degraded=DegradedReason.LARGE_UNAVAILABLE),
+        ):
+            recorder.answered(record)
+            recorder.completed(record)
     first, second, third = log.events()
     assert (first["decision"], first["tier"], first["error"]) == (None, None, "cancelled")
     assert (second["decision"]["score"], second["tenant"]) == (None, "")
@@ -221,7 +240,7 @@ def test_a_record_without_decision_or_score_is_told_as_it_is(
 
 def test_the_trace_id_is_the_callers_even_when_nothing_is_recorded(log: MemoryLog) -> None:
     tracing = configure_tracing("router", Exporter.NONE, version="1")
-    recorder = OpenTelemetryRecorder(tracing.spans, log.logs.log, currency="USD")
+    recorder = OpenTelemetryRecorder(tracing.spans, log.logs.log, tracing.metrics, currency=lambda: "USD")
     header = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     with tracing.tracer.server_call(METHOD, header, trust_baggage=False) as request:
         with recorder.attempt(Tier.SMALL) as ended:
@@ -259,6 +278,7 @@ def test_a_generation_is_a_span_and_a_line_of_the_model_services_own_account(
         "output_tokens": 3,
         "finish": "unsure",
         "cancelled": False,
+        "tenant": None,
         "seconds": 0.5,
         "trace_id": trace.format_trace_id(span.context.trace_id),
     }
@@ -313,7 +333,7 @@ def closed_stream() -> io.StringIO:
 @pytest.mark.parametrize("stream", [FullDisk(), closed_stream()], ids=["full disk", "closed"])
 def test_a_log_that_cannot_be_written_fails_no_request(memory: MemoryTracing, stream: io.StringIO) -> None:
     log = configure("router", stream, layout=Layout.JSON).log
-    OpenTelemetryRecorder(memory.tracing.spans, log, currency="USD").completed(RECORD)
+    OpenTelemetryRecorder(memory.tracing.spans, log, memory.tracing.metrics, currency=lambda: "USD").completed(RECORD)
     with GenerationRecorder(memory.tracing.spans, log, tier=Tier.SMALL).generation_span("home-small") as ended:
         ended(Usage(1, 1), FinishReason.STOP, cancelled=False)
     assert memory.only().attributes["gen_ai.usage.output_tokens"] == 1

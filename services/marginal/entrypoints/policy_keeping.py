@@ -1,0 +1,133 @@
+"""Keeps a router's policies up with their file, and what their rules learn in a state file.
+
+A file that changes is put in force all at once; one that is wrong is refused, and what was in force stays. The state
+file is written whole beside its place and moved there, so a crash leaves the last good one.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from marginal.errors import ConfigurationError
+from marginal.routing.book import PolicyBook
+from marginal.routing.overview import Source
+from marginal.settings import parse_policies, read_policies
+from marginal.settings.policy_file import policy_text
+from marginal.telemetry import names
+from marginal.telemetry.logs import Log
+from marginal.telemetry.metrics import Metrics
+
+LOOK_SECONDS = 0.5
+SAVE_SECONDS = 5.0
+STATE_VERSION = 1
+BUNDLED = "bundled"
+
+
+class PolicyKeeper:
+    """The policy book of one router, with the file it comes from and the one it is remembered in."""
+
+    def __init__(self, policy_file: Path | None, state_file: Path | None, *, log: Log, metrics: Metrics) -> None:
+        """Reads both. Raises ConfigurationError for a bad policy file; a bad state file is told and set aside."""
+        self._policy_file = policy_file
+        self._state_file = state_file
+        self._log = log
+        self._metrics = metrics
+        self._text = policy_text(policy_file)
+        self._saved = ""
+        self.book = PolicyBook(read_policies(policy_file))
+        self.source = Source(str(policy_file or BUNDLED), time.time())
+        self._restore()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follows the file and saves the state meanwhile, and once more at the end."""
+        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._save_again())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.save()
+
+    async def _follow(self) -> None:
+        while self._policy_file is not None:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                text = await asyncio.to_thread(policy_text, self._policy_file)
+            except ConfigurationError as error:
+                self._text = ""
+                self._refuse(str(error))
+                continue
+            if text != self._text:
+                self._text = text
+                self._take(text)
+
+    def _take(self, text: str) -> None:
+        """Puts a changed text in force, or refuses it."""
+        try:
+            policies = parse_policies(text)
+        except ConfigurationError as error:
+            self._refuse(f"policy file {self._policy_file}: {error}")
+            return
+        self.book.replace(policies)
+        self.source = Source(self.source.name, time.time())
+        self._metrics.reloaded(accepted=True)
+        versions = {name: policy.version for name, policy in policies.by_name.items()}
+        self._log.info(names.POLICIES_RELOADED, file=self.source.name, versions=versions)
+
+    def _refuse(self, why: str) -> None:
+        if why == self.source.refused:
+            return
+        self.source = Source(self.source.name, self.source.loaded_at, refused=why)
+        self._metrics.reloaded(accepted=False)
+        self._log.warning(names.POLICIES_REFUSED, because=why, in_force="the policies before")
+
+    def _restore(self) -> None:
+        if self._state_file is None or not self._state_file.exists():
+            return
+        try:
+            saved = json.loads(self._state_file.read_text("utf-8"))
+            if saved["version"] != STATE_VERSION:
+                raise ValueError(f"has version {saved['version']}, not {STATE_VERSION}")
+            restored = self.book.restore(saved["learners"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            with suppress(OSError):
+                self._state_file.replace(self._state_file.with_suffix(".unreadable"))
+            self._log.warning("thresholds start anew", file=str(self._state_file), because=f"{type(error).__name__}")
+            return
+        self._log.info("thresholds restored", file=str(self._state_file), learners=restored)
+
+    async def _save_again(self) -> None:
+        while self._state_file is not None:
+            await asyncio.sleep(SAVE_SECONDS)
+            self.save()
+
+    def save(self) -> None:
+        """Writes the state file, when there is one and something was learnt since."""
+        if self._state_file is None:
+            return
+        state: dict[str, Any] = {"version": STATE_VERSION, "learners": self.book.snapshot()}
+        text = json.dumps(state)
+        if text == self._saved:
+            return
+        try:
+            _write_whole(self._state_file, text)
+        except OSError as error:
+            self._log.warning("thresholds were not saved", file=str(self._state_file), because=error.strerror)
+            return
+        self._saved = text
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

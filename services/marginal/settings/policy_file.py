@@ -1,0 +1,218 @@
+"""The policy file as tables, and the policies they become."""
+
+import hashlib
+import tomllib
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from marginal.errors import ConfigurationError
+from marginal.policy.scores import QUANTILE, SCORES
+from marginal.pricing import TOKENS_PER_PRICE, Price, nanos
+from marginal.routing.policies import BypassRules, Criterion, DegradeRules, Policies, Policy, ShadowRules
+from marginal.routing.requests import TASK, Mode
+from marginal.settings.lines import line_of
+from marginal.settings.numbers import Amount, Count, Number, Seconds, Share, Table
+from marginal.settings.rules import RULES, CalibrationTable, RuleTable
+from marginal.tokens import Tier
+
+DEGRADE = DegradeRules()
+BYPASS = BypassRules()
+SHADOW = ShadowRules()
+
+
+def _registered(name: str) -> str:
+    if name not in SCORES:
+        raise ValueError(f"must be one of {', '.join(SCORES)}")
+    return name
+
+
+ScoreName = Annotated[str, AfterValidator(_registered)]
+Window = Annotated[Count, Field(ge=0, le=4096)]
+
+
+class _Degrade(Table):
+    large_floor_seconds: Seconds = DEGRADE.large_floor_seconds
+    silence_seconds: Seconds = DEGRADE.silence_seconds
+    retry_seconds: Seconds = DEGRADE.retry_seconds
+
+
+class _Bypass(Table):
+    concurrency: Annotated[Count, Field(ge=0)] = BYPASS.concurrency
+    per_second: Annotated[Number, Field(ge=0.0, le=1e6)] = BYPASS.per_second
+
+
+class _Shadow(Table):
+    share: Annotated[Number, Field(ge=0.0, le=1.0)] = SHADOW.share
+    concurrency: Annotated[Count, Field(ge=1, le=1024)] = SHADOW.concurrency
+    per_hour: Amount = Decimal(1)
+    timeout_seconds: Annotated[Seconds, Field(gt=0.0)] = SHADOW.timeout_seconds
+    texts: bool = SHADOW.texts
+
+    def build(self, field: str) -> ShadowRules:
+        hourly = nanos(self.per_hour, per=1, field=f"{field}.per_hour")
+        return ShadowRules(self.share, self.concurrency, hourly, self.timeout_seconds, self.texts)
+
+
+class _Criterion(Table):
+    score: ScoreName
+    window: Window = 0
+    quantile: Share = QUANTILE
+    threshold: RuleTable
+    calibration: CalibrationTable | None = None
+
+    def build(self, field: str, currency: str) -> Criterion:
+        scale = SCORES[self.score].scale
+        calibration = self.calibration.build(scale, f"{field}.calibration") if self.calibration else None
+        return Criterion(
+            score=self.score,
+            window=self.window,
+            quantile=self.quantile,
+            rule=self.threshold.build(scale, f"{field}.threshold", calibration, currency),
+            fingerprint=hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16],
+        )
+
+
+class _Task(Table):
+    """What a task has of its own; everything else is the policy's."""
+
+    score: ScoreName | None = None
+    window: Window | None = None
+    quantile: Share | None = None
+    threshold: RuleTable | None = None
+    calibration: CalibrationTable | None = None
+
+
+class _Policy(Table):
+    version: Annotated[str, Field(min_length=1, max_length=64)]
+    score: ScoreName
+    window: Window = 0
+    quantile: Share = QUANTILE
+    threshold: RuleTable
+    calibration: CalibrationTable | None = None
+    on_missing_score: Literal["defer", "keep"] = "defer"
+    mode: Literal["auto", "small_only", "large_only", "shadow"] = "auto"
+    shadow: _Shadow = _Shadow()
+    degrade: _Degrade = _Degrade()
+    tasks: dict[Annotated[str, Field(pattern=f"^{TASK.pattern}$")], _Task] = Field(default_factory=dict)
+
+    def criterion(self, task: _Task | None = None) -> _Criterion:
+        """The policy's own criterion, or a task's on top of it."""
+        own = {name: getattr(self, name) for name in _Criterion.model_fields}
+        changed = {name: getattr(task, name) for name in _Task.model_fields if getattr(task, name, None) is not None}
+        return _Criterion.model_construct(**own | changed)
+
+    def build(self, name: str, currency: str, prices: dict[Tier, Price]) -> Policy:
+        field = f"policies.{name}"
+        return Policy(
+            name=name,
+            version=self.version,
+            criterion=self.criterion().build(field, currency),
+            tasks={
+                label: self.criterion(task).build(f"{field}.tasks.{label}", currency)
+                for label, task in self.tasks.items()
+            },
+            mode=Mode(self.mode),
+            shadow=self.shadow.build(f"{field}.shadow"),
+            defer_without_score=self.on_missing_score == "defer",
+            currency=currency,
+            prices=prices,
+            degrade=DegradeRules(**self.degrade.model_dump()),
+        )
+
+
+class _Price(Table):
+    input_per_million_tokens: Amount
+    output_per_million_tokens: Amount
+    cached_input_per_million_tokens: Amount | None = None
+    per_call: Amount = Decimal(0)
+
+    def build(self, field: str) -> Price:
+        cached = self.cached_input_per_million_tokens
+        return Price(
+            input_nanos=_per_token(self.input_per_million_tokens, f"{field}.input_per_million_tokens"),
+            output_nanos=_per_token(self.output_per_million_tokens, f"{field}.output_per_million_tokens"),
+            cached_input_nanos=_per_token(
+                self.input_per_million_tokens if cached is None else cached, f"{field}.cached_input_per_million_tokens"
+            ),
+            call_nanos=nanos(self.per_call, per=1, field=f"{field}.per_call"),
+        )
+
+
+class _Prices(Table):
+    small: _Price
+    large: _Price
+
+
+class _File(Table):
+    default: str
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
+    prices: _Prices
+    bypass: _Bypass = _Bypass()
+    policies: Annotated[dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")], _Policy], Field(min_length=1)]
+
+
+def policy_text(path: Path | None = None) -> str:
+    """The text of a policy file, by default the bundled one. Raises ConfigurationError naming the file."""
+    if path is None:
+        return resources.files("marginal").joinpath("policies.toml").read_text("utf-8")
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"policy file {path}: is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"policy file {path}: cannot be read, {(error.strerror or 'no reason').lower()}"
+        ) from None
+
+
+def read_policies(path: Path | None = None) -> Policies:
+    """Reads a policy file, by default the bundled one. Raises ConfigurationError naming the file, field and line."""
+    text = policy_text(path)
+    try:
+        return parse_policies(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"policy file {path or 'policies.toml'}: {error}") from None
+
+
+def parse_policies(text: str) -> Policies:
+    """Builds the policies of a TOML text. Raises ConfigurationError naming the field and its line."""
+    try:
+        file = _File.model_validate(tomllib.loads(text, parse_float=Decimal))
+        if file.default not in file.policies:
+            raise ConfigurationError(f"default: {file.default!r} is none of the policies {', '.join(file.policies)}")
+        prices = {
+            Tier.SMALL: file.prices.small.build("prices.small"),
+            Tier.LARGE: file.prices.large.build("prices.large"),
+        }
+        by_name = {name: policy.build(name, file.currency, prices) for name, policy in file.policies.items()}
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"is not TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_complaint(problem, text) for problem in error.errors())) from None
+    except ConfigurationError as error:
+        field, _, problem = str(error).partition(": ")
+        raise ConfigurationError(_with_line(field.split("."), problem, text)) from None
+    return Policies(by_name, file.default, BypassRules(**file.bypass.model_dump()))
+
+
+def _per_token(amount: Decimal, field: str) -> int:
+    return nanos(amount, per=TOKENS_PER_PRICE, field=field)
+
+
+def _complaint(problem: ErrorDetails, text: str) -> str:
+    parts = [str(part) for part in problem["loc"] if part != "[key]"]
+    where = [
+        part for before, part in zip(["", *parts], parts, strict=False) if before != "threshold" or part not in RULES
+    ]
+    said = problem["msg"].removeprefix("Value error, ")
+    return _with_line(where, f"{said[0].lower()}{said[1:]}", text)
+
+
+def _with_line(field: list[str], problem: str, text: str) -> str:
+    line = line_of(field, text)
+    return f"{'.'.join(field)}{f' (line {line})' if line else ''}: {problem}"

@@ -1,0 +1,61 @@
+"""What is counted, for collectors: requests, what they cost, how often shadows agree, and reloads of the policies.
+
+Labels are bounded: policies, tiers, verdicts and outcomes are few, tenants and tasks are not labels.
+"""
+
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+
+from marginal.routing.records import CostRecord
+from marginal.telemetry import names
+
+EXPORT_MILLISECONDS = 10_000
+NONE = "none"
+
+
+class Metrics:
+    """The counters of a router."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._requests = meter.create_counter(names.REQUESTS, unit="{request}", description="Requests by their verdict")
+        self._cost = meter.create_counter(names.COST, unit="{nano-unit}", description="Cost of attempts, exact")
+        self._compared = meter.create_counter(names.SHADOWS, unit="{request}", description="Kept answers compared")
+        self._reloads = meter.create_counter(names.RELOADS, unit="{reload}", description="Policy files read anew")
+
+    def completed(self, record: CostRecord) -> None:
+        """Counts a request, its attempts and its comparison."""
+        decision = record.decision
+        self._requests.add(
+            1,
+            {
+                names.POLICY: record.policy,
+                names.VERDICT: decision.verdict.value if decision else NONE,
+                names.REASON: decision.reason.value if decision else NONE,
+                names.DEGRADED: record.degraded.value if record.degraded else NONE,
+            },
+        )
+        for attempt in record.attempts:
+            labels = {names.POLICY: record.policy, names.TIER: attempt.tier.value}
+            self._cost.add(attempt.cost_nanos, labels | {names.ATTEMPT_OUTCOME: attempt.outcome.value})
+        if record.comparison is not None:
+            self._compared.add(1, {names.POLICY: record.policy, names.AGREES: record.comparison.agrees})
+
+    def reloaded(self, *, accepted: bool) -> None:
+        """Counts a policy file that was read anew, and whether it was put in force."""
+        self._reloads.add(1, {names.RESULT: "accepted" if accepted else "refused"})
+
+
+def metrics_to(reader: MetricReader | None, resource: Resource) -> MeterProvider:
+    """Metrics into any reader; into None nothing is counted."""
+    return MeterProvider([reader] if reader else [], resource=resource, shutdown_on_exit=False)
+
+
+def otlp_reader(endpoint: str, *, timeout_seconds: float) -> MetricReader:
+    """Sends metrics to a collector, "http://host:port", every ten seconds."""
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter  # slow, and seldom wanted
+
+    insecure = not endpoint.startswith("https://")
+    exporter = OTLPMetricExporter(endpoint=endpoint, insecure=insecure, timeout=timeout_seconds)
+    return PeriodicExportingMetricReader(exporter, export_interval_millis=EXPORT_MILLISECONDS)

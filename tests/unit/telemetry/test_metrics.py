@@ -1,0 +1,63 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from marginal.routing.records import Comparison, DegradedReason
+from marginal.telemetry.metrics import Metrics
+from marginal.telemetry.tracing import tracing_to
+from unit.telemetry.test_recorder import RECORD
+
+
+class Counted:
+    """A router's counters, and what they have come to."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self._tracing = tracing_to(None, service_name="test", version="1", reader=self._reader)
+        self.metrics: Metrics = self._tracing.metrics
+
+    def sums(self, name: str) -> dict[Mapping[str, Any], int]:
+        data = self._reader.get_metrics_data()
+        assert data is not None
+        [scope] = data.resource_metrics[0].scope_metrics
+        return {
+            tuple(sorted(point.attributes.items())): point.value
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        }
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
+
+
+def test_a_request_is_counted_by_its_verdict_and_never_by_its_tenant(counted: Counted) -> None:
+    counted.metrics.completed(RECORD)
+    counted.metrics.completed(replace(RECORD, degraded=DegradedReason.DEADLINE))
+    sums = counted.sums("marginal.requests")
+    assert sorted(sums.values()) == [1, 1]
+    assert not any(RECORD.tenant in str(labels) for labels in sums)
+
+
+def test_every_attempt_is_counted_at_its_cost_by_tier_and_outcome(counted: Counted) -> None:
+    counted.metrics.completed(RECORD)
+    costs = counted.sums("marginal.cost")
+    assert sum(costs.values()) == RECORD.total_nanos
+    assert {dict(labels)["marginal.attempt.outcome"] for labels in costs} == {"aborted", "kept"}
+
+
+def test_comparisons_and_reloads_are_counted(counted: Counted) -> None:
+    counted.metrics.completed(replace(RECORD, comparison=Comparison(agrees=True, scores={})))
+    counted.metrics.reloaded(accepted=True)
+    counted.metrics.reloaded(accepted=False)
+    assert list(counted.sums("marginal.shadows").values()) == [1]
+    reloads = counted.sums("marginal.policy.reloads")
+    assert {dict(labels)["marginal.result"]: count for labels, count in reloads.items()} == {
+        "accepted": 1,
+        "refused": 1,
+    }
