@@ -22,6 +22,7 @@ from marginal.entrypoints.cli_options import (
     DemoStateDir,
     Limit,
     ModeOption,
+    Offset,
     PairName,
     PolicyNames,
     Questions,
@@ -181,6 +182,7 @@ def demo(
     pair: PairName = "home",
     questions: Questions = None,
     limit: Limit = LIMIT,
+    offset: Offset = None,
     policy: PolicyNames = list(demonstration.POLICIES),  # noqa: B006 (typer copies it)
     concurrency: Concurrency = 4,
     target: Target = ROUTER,
@@ -188,7 +190,7 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """Ask held-out questions with known answers; measure accuracy and cost against random deferral."""
-    asked = demonstration.questions(questions, bundled=catalogue.pair(pair).questions, limit=limit)
+    asked = demonstration.questions(questions, bundled=catalogue.pair(pair).questions, limit=limit, offset=offset)
     plan = demonstration.Plan(asked, tuple(dict.fromkeys(policy)), concurrency)
 
     async def measure() -> bool:

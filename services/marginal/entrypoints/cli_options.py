@@ -57,5 +57,11 @@ Choices = Annotated[
 ]
 PairName = Annotated[str, typer.Option("--pair", envvar="MARGINAL_PAIR", help="A pair of the catalogue.")]
 Limit = Annotated[int, typer.Option(min=1, help="For the demo, questions at most; every task in its share.")]
+Offset = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Ask those after the first so many that `marginal record` takes: fresh ones.", show_default="spread"
+    ),
+]
 PolicyNames = Annotated[list[str], typer.Option("--policy", help="A policy to measure; may be given several times.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at a time.")]

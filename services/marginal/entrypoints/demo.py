@@ -15,7 +15,7 @@ from marginal.entrypoints.progress import Tell, counted
 from marginal.entrypoints.wording import amounts, bulleted
 from marginal.errors import ConfigurationError, InvalidRequest, MarginalError
 from marginal.evaluation.demo import Comparison, Measured, Reply, Row, measure
-from marginal.evaluation.questions import Question, read_questions, spread
+from marginal.evaluation.questions import Question, read_questions, section, spread
 from marginal.policy.deferral import Verdict
 from marginal.routing.requests import Mode
 from marginal.tokens import Tier
@@ -62,9 +62,18 @@ class Arm:
     policy: str
 
 
-def questions(path: Path | None, *, bundled: str, limit: int) -> tuple[Question, ...]:
-    """Questions of a file, None for the one that is bundled, every task in its share. Raises ConfigurationError."""
-    return spread(read_questions(path or files("marginal.models").joinpath(bundled)), limit=limit)
+def questions(path: Path | None, *, bundled: str, limit: int, offset: int | None = None) -> tuple[Question, ...]:
+    """Questions of a file, None for the one that is bundled, every task in its share. Raises ConfigurationError.
+
+    With an `offset` those after the first so many that `marginal record` takes.
+    """
+    everything = read_questions(path or files("marginal.models").joinpath(bundled))
+    if offset is None:
+        return spread(everything, limit=limit)
+    fresh = section(everything, offset=offset, limit=limit)
+    if not fresh:
+        raise ConfigurationError(f"--offset {offset} leaves none of the {len(everything)} questions")
+    return fresh
 
 
 async def run(target: str, plan: Plan, *, progress: Console) -> Outcome:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from marginal.entrypoints.cli_options import AsJson
+from marginal.entrypoints.progress import counted
 from marginal.entrypoints.wording import as_json, bulleted
 from marginal.evaluation.drifting import RULES, SETTLING, SHUFFLED, Drift, Plan, drift, passages
 from marginal.evaluation.replay import score_choice
@@ -43,12 +43,8 @@ def drift_command(
     """Compare the rules with the paper's at equal spend: shuffled, from easy to hard, and from hard to easy."""
     plan = Plan(score_choice(score), tuple(dict.fromkeys(budget)), seeds, noise, step, cost_ratio)
     recorded = read_run(run, format=format)
-    with Progress(
-        TextColumn("streams"), BarColumn(), MofNCompleteColumn(), console=(progress := Console(stderr=True)),
-        transient=True, disable=not progress.is_terminal,
-    ) as bars:  # fmt: skip
-        bar = bars.add_task("", total=passages(plan))
-        found = drift(recorded, plan, tell=lambda: bars.advance(bar))
+    with counted(Console(stderr=True, highlight=False), total=passages(plan), verb="passed") as tell:
+        found = drift(recorded, plan, tell=tell)
     console = Console(highlight=False)
     if json:
         console.out(as_json(_json(found, plan)), highlight=False)

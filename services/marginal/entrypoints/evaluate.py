@@ -1,9 +1,7 @@
 """`marginal evaluate`: recorded runs swept over all budgets, a report, and whether the cascade pays."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,19 +11,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from marginal.entrypoints.cli_options import AsJson
+from marginal.entrypoints.progress import counted
 from marginal.entrypoints.wording import as_json, bulleted
 from marginal.errors import ConfigurationError
-from marginal.evaluation import report
 from marginal.evaluation.conclusion import Conclusion, conclude, default_of, score_of
 from marginal.evaluation.intervals import Interval
 from marginal.evaluation.protocol import RULES, Evaluation, Protocol, Setting
 from marginal.evaluation.replay import score_choice
 from marginal.evaluation.runs import AUTO, FORMATS, read_run
-from marginal.evaluation.sweep import Tell, steps, sweep
+from marginal.evaluation.sweep import steps, sweep
 from marginal.policy.scores import SCORES
 
 LINE_SECONDS = 4.0
@@ -98,7 +95,7 @@ def evaluate(
     _refuse_to_overwrite(output, runs)
     evaluations = _evaluated(runs, protocol, format, Console(stderr=True, highlight=False))
     command = join(["marginal", *sys.argv[1:]]) if len(sys.argv) > 1 else "marginal evaluate"
-    folder = _write(output, evaluations, report.Origin(command, version("marginal")))
+    folder = _write(output, evaluations, command)
     console = Console(highlight=False)
     if json:
         figures = {"report": str(output), "figures": str(folder)}
@@ -127,36 +124,15 @@ def _evaluated(
     format_: str,
     progress: Console,
 ) -> list[Evaluation]:
-    with _progress(progress, total=steps(protocol) * len(paths)) as tell:
+    with counted(progress, total=steps(protocol) * len(paths), verb="swept") as tell:
         return [sweep(read_run(path, format=format_), protocol, tell=tell) for path in paths]
 
 
-@contextmanager
-def _progress(console: Console, *, total: int) -> Iterator[Tell]:
-    """A bar on a terminal, elsewhere a line every few seconds."""
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as bars:
-            bar = bars.add_task("", total=total)
-            yield lambda what: bars.update(bar, advance=1, description=f"{what:<44}")
-        return
-    yield _lines(console)
-
-
-def _lines(console: Console) -> Callable[[str], None]:
-    last = time.monotonic()
-
-    def tell(what: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LINE_SECONDS:
-            last = time.monotonic()
-            console.print(f"sweeping {what}", soft_wrap=True)
-
-    return tell
-
-
-def _write(output: Path, evaluations: Sequence[Evaluation], origin: report.Origin) -> Path:
+def _write(output: Path, evaluations: Sequence[Evaluation], command: str) -> Path:
     """Writes the page and the figures; says where the figures are. Raises ConfigurationError."""
+    from marginal.evaluation import report  # slow, and wanted by no other command
+
+    origin = report.Origin(command, version("marginal"))
     folder = output.with_name(f"{output.stem}-figures")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,15 +160,15 @@ def _show(evaluation: Evaluation, console: Console) -> None:
 
 def _table(evaluation: Evaluation) -> Table:
     """Normalised AUCs under every rule, of the chosen score and of the default."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("score", "rule"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("AUC", "95%", "above random, points"):
+    for heading in ("AUC", "95%", "points above random"):
         table.add_column(heading, justify="right", no_wrap=True)
     scores = list(dict.fromkeys(filter(None, (score_of(evaluation), default_of(evaluation)))))
     for setting in evaluation.settings:
         table.add_row(f"\n[bold]{setting.model.label}[/]{', early abort' if setting.early_abort else ''}")
-        table.add_row("random", "", f"{setting.random_auc:.4f}", _range(setting.random_interval, 4), "", style="dim")
+        table.add_row("random", "", f"{setting.random_auc:.4f}", _range(setting.random_interval), "", style="dim")
         for score in scores:
             for rule in evaluation.protocol.rules:
                 table.add_row(*_cells(setting, score, rule))
@@ -202,12 +178,12 @@ def _table(evaluation: Evaluation) -> Table:
 
 def _cells(setting: Setting, score: str, rule: str) -> tuple[str, ...]:
     cell = setting.cell(score, rule)
-    gain = f"{100 * cell.gain:+.2f} ({_range(cell.gain_interval, 2, 100.0, '+')})"
-    return score, rule, f"{cell.auc:.4f}", _range(cell.auc_interval, 4), gain
+    gain = f"{100 * cell.gain:+.1f} ({100 * cell.gain_interval.low:+.1f} to {100 * cell.gain_interval.high:+.1f})"
+    return score, rule, f"{cell.auc:.4f}", _range(cell.auc_interval), gain
 
 
-def _range(interval: Interval, decimals: int, scale: float = 1.0, sign: str = "") -> str:
-    return f"{scale * interval.low:{sign}.{decimals}f}–{scale * interval.high:{sign}.{decimals}f}"  # noqa: RUF001
+def _range(interval: Interval) -> str:
+    return f"{interval.low:.4f}–{interval.high:.4f}"  # noqa: RUF001 (a range)
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, object]:

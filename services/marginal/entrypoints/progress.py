@@ -1,4 +1,4 @@
-"""How many questions are asked: a bar on a terminal, elsewhere a line every few seconds."""
+"""How far long work is: a bar on a terminal, elsewhere a line every few seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 LINE_SECONDS = 4.0
 
 Tell = Callable[[str], None]
-"""Counts one more question, asked for the sake of what it takes in a word."""
+"""Counts one more step, for the sake of what it takes in a few words."""
 
 
 @contextmanager
-def counted(console: Console, *, total: int) -> Iterator[Tell]:
-    """Shows on `console` how many questions of `total` are done, counting what it is told."""
+def counted(console: Console, *, total: int, verb: str = "asked") -> Iterator[Tell]:
+    """Shows on `console` how many steps of `total` are done, counting what it is told."""
     if console.is_terminal:
         with Progress(
             TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -31,6 +31,6 @@ def counted(console: Console, *, total: int) -> Iterator[Tell]:
         done += 1
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
-            console.print(f"asked {done} of {total}, now {what}", highlight=False, soft_wrap=True)
+            console.print(f"{verb} {done} of {total}, now {what}", highlight=False, soft_wrap=True)
 
     yield tell

@@ -105,7 +105,8 @@ def calibrate(run: Run, wish: Wish, ways: Ways) -> Outcome:
     are not known, and in a sentence when the wish cannot be granted.
     """
     labelled, left_out = _labelled(run, ways)
-    order = np.random.default_rng(ways.seed).permutation(len(labelled.rows))
+    by_id = np.argsort([row.id for row in labelled.rows])  # a run's rows are in the order in which they were answered
+    order = by_id[np.random.default_rng(ways.seed).permutation(len(by_id))]
     cut = round(ways.split * len(order))
     if min(cut, len(order) - cut) < LEAST_ROWS:
         raise ConfigurationError(

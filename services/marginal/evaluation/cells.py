@@ -67,9 +67,7 @@ class Bench:
         c1, c2 = self._means(costs)
         budgets = self._budgets(costs)
         small, large = self._accuracies
-        first = costs.aborted(np.ones(len(costs.small), dtype=np.int64))
-        shares = deferral_share(budgets, c1, c2, aborted=self._mean(first) / c1)
-        oracle = small + np.minimum(self._mean(np.maximum(self.judged.small, self.judged.large)) - small, shares)
+        oracle = self._oracle(costs)
         return Setting(
             model=costs.model,
             early_abort=costs.saves,
@@ -82,6 +80,16 @@ class Bench:
             oracle_auc=float(_auc(oracle, budgets)),
             cells=cells,
         )
+
+    def _oracle(self, costs: Costs) -> Floats:
+        """Accuracy at every budget when exactly those are deferred whom that helps, the cheapest first."""
+        helped = (self.judged.large > self.judged.small)[self.held :]
+        first = costs.aborted(np.ones(len(costs.small), dtype=np.int64))
+        added = np.maximum(0.0, first + costs.large - costs.small)[self.held :][helped]
+        spent = self._mean(costs.small) + np.append(0.0, np.cumsum(np.sort(added))) / len(helped)
+        right = self._mean(self.judged.small) + np.arange(len(spent)) / len(helped)
+        oracle: Floats = np.interp(self._budgets(costs), spent, right)
+        return oracle
 
     def _cell(self, streams: Streams, rule: str, costs: Costs, ran: "_Ran") -> Cell:
         budgets = self._budgets(costs)

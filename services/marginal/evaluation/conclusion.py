@@ -5,12 +5,11 @@ service would run, at the run's own costs where there are some. It pays when the
 the random line is above 0. The best cell of the table is named too, as what it is: picked on the rows it is judged by.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from marginal.evaluation.costs import CostModel, Unit
 from marginal.evaluation.intervals import Interval
-from marginal.evaluation.protocol import BUDGET, TARGET_RATE, Cell, Evaluation, Saving, Setting
+from marginal.evaluation.protocol import TARGET_RATE, Cell, Evaluation, Saving, Setting
 
 DEFAULT_SCORE = "first_token_margin"
 """The paper's, and the default of the design."""
@@ -153,7 +152,10 @@ def _cautions(evaluation: Evaluation) -> list[str]:
     """What limits the figures."""
     remarks = []
     if not evaluation.held_out and "fixed" in evaluation.protocol.rules:
-        remarks.append("No rows were held out: thresholds of `fixed` are chosen on the rows they are judged by.")
+        remarks.append(
+            "No rows were held out: thresholds of `fixed` are chosen on the rows they are judged by. With --holdout the"
+            " first rows choose the score and the thresholds."
+        )
     if evaluation.rows < 500:
         remarks.append(f"{evaluation.rows} rows are few: intervals are wide, and a choice among scores is mostly luck.")
     if evaluation.left_out:
@@ -169,11 +171,3 @@ def _percent(interval: Interval) -> str:
 
 def _points(interval: Interval) -> str:
     return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
-
-
-def paper_cell(evaluation: Evaluation) -> Sequence[tuple[Setting, Cell]]:
-    """The paper's rule on the default score, under every setting, for comparing with published figures."""
-    score = default_of(evaluation)
-    if score is None or BUDGET not in evaluation.protocol.rules:
-        return ()
-    return [(setting, setting.cell(score, BUDGET)) for setting in evaluation.settings]

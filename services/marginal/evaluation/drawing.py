@@ -101,7 +101,7 @@ def _embedded(svg: str, picture: Picture) -> str:
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     for name, sentinel in _SENTINELS.items():
         element = element.replace(sentinel, f"var(--{name})")
-    element = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", element)
+    element = re.sub(r"font-family: [^;\"]*", "font-family: inherit", element)
     element = re.sub(r'\bid="', f'id="{picture.name}-', element)
     element = element.replace("url(#", f"url(#{picture.name}-").replace('href="#', f'href="#{picture.name}-')
     head, rest = element.split(">", 1)

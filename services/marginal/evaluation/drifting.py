@@ -112,8 +112,8 @@ class Passage:
     share: float
 
 
-def drift(run: Run, plan: Plan, *, tell: Callable[[], None] = lambda: None) -> Drift:
-    """Runs every rule in every order at every budget; `tell` is called `passages(plan)` times.
+def drift(run: Run, plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Drift:
+    """Runs every rule in every order at every budget; `tell` is called `passages(plan)` times, with what is passed.
 
     Raises ConfigurationError for too few rows, costs that are not known, and a budget that buys nothing or everything.
     """
@@ -136,7 +136,7 @@ def drift(run: Run, plan: Plan, *, tell: Callable[[], None] = lambda: None) -> D
                     passage = _run(rule, ordered, budget, target, plan.step, calibration)
                     same = passage if rule == "budget" else pass_budget(ordered, passage.spend)
                     passed.append((passage, passage.accuracy - same.accuracy))
-                    tell()
+                    tell(f"{order}, {rule}")
                 findings.append(_finding(order, budget, rule, target, passed))
     return Drift(tuple(findings), len(stream.places) - held_out, held_out, left_out, costs.model, ratio)
 

@@ -16,6 +16,7 @@ from marginal.evaluation.protocol import Cell, Evaluation, Setting
 from marginal.evaluation.views import BARS, View
 from marginal.policy.scores import SCORES
 
+OTHERS = "other scores"
 WIDE_LINE, LINE, THIN_LINE = 2.2, 1.4, 0.8
 
 
@@ -51,7 +52,7 @@ def _accuracy_against_cost(evaluation: Evaluation, settings: list[Setting], name
         random = np.linspace(evaluation.small_accuracy, evaluation.large_accuracy, len(costs))
         for score in evaluation.alike:
             if score not in (chosen, default):
-                axes.plot(costs, last.cell(score, rule).accuracy, color=palette["faint"], lw=THIN_LINE)
+                axes.plot(costs, last.cell(score, rule).accuracy, color=palette["faint"], lw=THIN_LINE, label=OTHERS)
         axes.plot(costs, last.oracle, ":", color=palette["muted"], lw=LINE, label="oracle")
         axes.plot(costs, random, "--", color=palette["muted"], lw=LINE, label="random")
         if default not in (None, chosen):
@@ -94,7 +95,7 @@ def _deferral(evaluation: Evaluation, run: str) -> Picture:
         shares = np.linspace(0.0, 1.0, len(by_score[chosen]))
         for score, curve in by_score.items():
             if score not in (chosen, default):
-                axes.plot(shares, curve, color=palette["faint"], lw=THIN_LINE)
+                axes.plot(shares, curve, color=palette["faint"], lw=THIN_LINE, label=OTHERS)
         ends = [evaluation.small_accuracy, evaluation.large_accuracy]
         axes.plot([0.0, 1.0], ends, "--", color=palette["muted"], lw=LINE, label="random")
         if default not in (None, chosen):
@@ -177,15 +178,16 @@ def _percent(axes: Axes, *, x: str, y: str, percent_x: bool = True) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
     if percent_x:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def _legend(axes: Axes, palette: Palette, *, columns: int) -> None:
-    """Under the axes, aligned with their left end, the most important first."""
+    """Under the axes, aligned with their left end, the most important first, each label once."""
     handles, labels = axes.get_legend_handles_labels()
+    by_label = dict(zip(labels[::-1], handles[::-1], strict=True))
     axes.legend(
-        handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(-0.02, -0.17), ncols=columns,
+        list(by_label.values()), list(by_label), loc="upper left", bbox_to_anchor=(-0.02, -0.17), ncols=columns,
         labelcolor=palette["ink"], borderaxespad=0.0, columnspacing=1.4,
     )  # fmt: skip

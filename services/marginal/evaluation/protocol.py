@@ -21,9 +21,9 @@ QUALITIES = (0.95, 0.98, 0.99, 1.0)
 
 BUDGET, TARGET_RATE, SPEND_RATE, FIXED = "budget", "target_rate", "spend_rate", "fixed"
 RULES: Mapping[str, str] = {
-    BUDGET: "the paper's: the quantile of all scores so far, and its reserves",
-    TARGET_RATE: "holds the share deferred",
-    SPEND_RATE: "holds the mean cost",
+    BUDGET: "the paper's rule: the quantile of all scores so far, within its reserves",
+    TARGET_RATE: "which holds the share deferred",
+    SPEND_RATE: "which holds the mean cost",
     FIXED: "one threshold for all rows",
 }
 

@@ -154,7 +154,7 @@ def _areas(evaluation: Evaluation, settings: Sequence[Setting]) -> Table:
     rows: list[tuple[str, ...]] = []
     bold, groups = [], {}
     for rule in evaluation.protocol.rules:
-        groups[len(rows)] = f"{rule}: {RULES[rule]}"
+        groups[len(rows)] = f"{rule}, {RULES[rule]}"
         cells = sorted((one for one in settings[-1].cells if one.rule == rule), key=lambda one: -one.auc)
         for cell in cells:
             mark = " (default)" if cell.score == default and cell.score != chosen else ""
@@ -202,8 +202,10 @@ def _abort(setting: Setting) -> str:
 
 
 def _range(interval: Interval, decimals: int, scale: float = 1.0, sign: str = "") -> str:
+    """In brackets, for a table; figures that may be negative are parted by a word."""
     low, high = scale * interval.low, scale * interval.high
-    return f"({low:{sign}.{decimals}f}–{high:{sign}.{decimals}f})"  # noqa: RUF001 (a range)
+    between = " to " if sign else "–"  # noqa: RUF001 (a range)
+    return f"({low:{sign}.{decimals}f}{between}{high:{sign}.{decimals}f})"
 
 
 def _method(evaluations: Sequence[Evaluation], origin: Origin) -> str:
@@ -217,7 +219,7 @@ def _method(evaluations: Sequence[Evaluation], origin: Origin) -> str:
             f" {protocol.orders - 1}), accuracy averaged. Normalised AUC: the area by trapezoids over the range of"
             " budgets. Ramírez, Birch, Titov, COLM 2024, and their code.",
         ),
-        ("Rules", "; ".join(f"{rule}: {RULES[rule]}" for rule in protocol.rules) + ". " + _BUDGETS),
+        ("Rules", "; ".join(f"{rule}, {RULES[rule]}" for rule in protocol.rules) + ". " + _BUDGETS),
         ("Cost models", _COSTS),
         ("Early abort", _aborting(evaluations)),
         (

@@ -12,7 +12,8 @@ _FIGURE_AND_RANGE = re.compile(r"(?P<figure>\S+) (?P<range>\([^)]*\d[^)]*\))")
 class Table:
     """A table whose first column names the row; columns in `prose` hold words, other ones figures.
 
-    `groups` has, for the number of the row before which it stands, the heading of a group of rows. A figure followed by a range in brackets is set with the range under it. Rows in `bold` are those spoken of.
+    A figure followed by a range in brackets is set with the range under it. `groups` has headings, by the number of the
+    row before which they stand. Rows in `bold` are those spoken of.
     """
 
     caption: str
@@ -46,7 +47,8 @@ def _row(table: Table, number: int, cells: tuple[str, ...]) -> str:
         f"<td{' class=prose' if column in table.prose else ''}>{_cell(cell)}</td>"
         for column, cell in enumerate(rest, 1)
     )
-    return f'{group}<tr{" class=spoken" if number in table.bold else ""}><th scope="row">{escape(first)}</th>{columns}</tr>'
+    spoken = " class=spoken" if number in table.bold else ""
+    return f'{group}<tr{spoken}><th scope="row">{escape(first)}</th>{columns}</tr>'
 
 
 def _cell(text: str) -> str:

@@ -6,6 +6,7 @@ utils_method.make_cascade.
 
 from enum import Enum
 
+from marginal.policy.scales import UNIT, Scale
 from marginal.policy.thresholds import Budget
 
 
@@ -30,10 +31,17 @@ class Horizon:
     """
 
     def __init__(
-        self, budget: float, *, small_cost: float, large_cost: float, requests: int, large_is_better: bool = True
+        self,
+        budget: float,
+        *,
+        small_cost: float,
+        large_cost: float,
+        requests: int,
+        large_is_better: bool = True,
+        scale: Scale = UNIT,
     ) -> None:
-        """`small_cost` and `large_cost` are the expected ones, which the rules reckon with."""
-        self.rule = Budget(budget, small_cost=small_cost, large_cost=large_cost)
+        """`small_cost` and `large_cost` are the expected ones, which the rules reckon with; `scale` is the score's."""
+        self.rule = Budget(budget, small_cost=small_cost, large_cost=large_cost, scale=scale)
         self.remaining = budget * requests
         self._left = requests
         self._small_cost = small_cost

@@ -49,12 +49,14 @@ class Learner:
         self._latest: deque[tuple[Decision | None, bool, int, int]] = deque(maxlen=LATEST)
 
     def learn(self, record: CostRecord) -> None:
-        """Takes the record of a request that was judged by this criterion."""
+        """Takes the record of a request; one whose tier was named is none of this criterion's."""
+        decision = record.decision
+        if decision is not None and decision.reason is Reason.MODE:
+            return
         self.requests += 1
         self._latest.append(
             (record.decision, record.degraded is not None, record.total_nanos, record.always_large_nanos)
         )
-        decision = record.decision
         if decision is None or decision.reason is not Reason.SCORE:
             return
         if decision.verdict is Verdict.DEFER:

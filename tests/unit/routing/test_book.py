@@ -105,6 +105,16 @@ class TestWhatIsALesson:
         assert [lesson.cost_nanos for lesson in rule.lessons] == [told.total_nanos]
 
 
+def test_a_tally_is_of_what_the_criterion_judged() -> None:
+    learner, _ = listening()
+    learner.learn(replace(RECORD, decision=Decision(DEFER, Reason.MODE), always_large_nanos=10))
+    learner.learn(replace(record(DEFER), always_large_nanos=4))
+    learner.learn(replace(record(KEEP, degraded=True), always_large_nanos=2))
+    tally = learner.tally
+    assert learner.requests == 2
+    assert (tally.deferral_share, tally.degraded_share, tally.always_large_nanos) == (0.5, 0.5, 3.0)
+
+
 class TestWhoseItIs:
     async def test_a_flood_of_one_tenant_does_not_move_the_threshold_of_another(self) -> None:
         cascade = Cascade()
