@@ -123,7 +123,7 @@ async def test_a_shadow_is_asked_after_the_answer_and_both_accounts_agree(tmp_pa
     assert "who?" not in running.running[ROUTER].program.log_path.read_text()
 
 
-async def test_the_small_service_is_told_the_whole_rule(tmp_path: Path, policy_file: Path) -> None:
+async def test_the_papers_rule_waits_for_exact_scores(tmp_path: Path, policy_file: Path) -> None:
     rewrite(
         policy_file,
         FILE.replace(

@@ -144,6 +144,7 @@ MORE = (
     GOOD
     + """
 [policies.one.tasks.arithmetic]
+window = 4
 score = "mean_logprob"
 threshold = { rule = "fixed", value = -0.5 }
 
@@ -187,6 +188,53 @@ def test_a_task_has_of_its_own_what_it_says_and_the_rest_of_its_policy() -> None
     own = one.criterion_for("arithmetic")
     assert (own.score, own.window, own.rule.start().value) == ("mean_logprob", 4, -0.5)
     assert one.criterion_for("weather") is one.criterion
+
+
+def test_a_task_with_another_score_needs_a_threshold_of_its_own() -> None:
+    own = 'score = "mean_logprob"\nthreshold = { rule = "fixed", value = -0.5 }'
+    with pytest.raises(
+        ConfigurationError, match=r"policies\.one\.tasks\.arithmetic \(line \d+\): .*threshold of its own"
+    ):
+        parse_policies(MORE.replace(own, 'score = "max_probability"'))
+
+
+def test_lines_are_found_under_quoted_names_and_never_inside_a_text() -> None:
+    odd = (
+        GOOD
+        + """
+[policies.one.tasks."a.b"]
+window = -1
+threshold = { rule = "fixed", value = 0.1 }
+"""
+    )
+    line = odd[: odd.index("window = -1")].count("\n") + 1
+    with pytest.raises(ConfigurationError, match=rf"a\.b\.window \(line {line}\)"):
+        parse_policies(odd)
+    text = changed('version = "7"', 'version = """\n[policies.one]\nwindow = 9\n"""').replace(
+        "window = 4", "window = -4"
+    )
+    line = text[: text.index("window = -4")].count("\n") + 1
+    with pytest.raises(ConfigurationError, match=rf"policies\.one\.window \(line {line}\)"):
+        parse_policies(text)
+
+
+def test_many_mistakes_are_ten_complaints_and_a_count() -> None:
+    policies = "".join(f'[policies.p{index}]\nversion = "1"\n' for index in range(40))
+    with pytest.raises(ConfigurationError, match=r"; and \d+ more$") as raised:
+        parse_policies(GOOD + policies)
+    assert str(raised.value).count("field required") == 10
+
+
+@pytest.mark.parametrize("value", ["1e99999999999999999999", "9" * 5_000])
+def test_a_number_beyond_all_bounds_is_said_in_a_sentence(value: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_policies(changed("value = 0.25", f"value = {value}"))
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text(GOOD, "utf-8-sig")
+    assert read_policies(path).default == "one"
 
 
 def test_every_rule_is_built_and_says_what_it_does() -> None:

@@ -119,8 +119,7 @@ def _figures(tenant: TenantOverview, currency: str) -> tuple[str, ...]:
     tally = tenant.tally
     [cost] = amounts([1_000 * tally.spend_nanos], currency, significant=3)
     saved = 1.0 - tally.spend_nanos / tally.always_large_nanos if tally.always_large_nanos else 0.0
-    held = " held" if tenant.held else ""
-    return f"{tenant.threshold:.4g}{held}", f"{tenant.requests:,}", f"{tally.deferral_share:.1%}", cost, f"{saved:.0%}"
+    return f"{tenant.threshold:.4g}", f"{tenant.requests:,}", f"{tally.deferral_share:.1%}", cost, f"{saved:.0%}"
 
 
 def _rules(seen: Overview) -> Iterator[str]:
@@ -174,7 +173,6 @@ def _criterion_as_json(criterion: CriterionOverview) -> dict[str, object]:
                 "threshold": tenant.threshold,
                 "requests": tenant.requests,
                 "lessons": tenant.lessons,
-                "held": tenant.held,
                 "deferral_share": tenant.tally.deferral_share,
                 "degraded_share": tenant.tally.degraded_share,
                 "spend_nanos_per_request": tenant.tally.spend_nanos,

@@ -7,6 +7,7 @@ file is written whole beside its place and moved there, so a crash leaves the la
 import asyncio
 import json
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from typing import Any
 from marginal.errors import ConfigurationError
 from marginal.routing.book import PolicyBook
 from marginal.routing.overview import Source
+from marginal.routing.policies import Policies
 from marginal.settings import parse_policies, read_policies
 from marginal.settings.policy_file import policy_text
 from marginal.telemetry import names
@@ -26,6 +28,7 @@ LOOK_SECONDS = 0.5
 SAVE_SECONDS = 5.0
 STATE_VERSION = 1
 BUNDLED = "bundled"
+ANEW = "thresholds start anew"
 
 
 class PolicyKeeper:
@@ -38,7 +41,7 @@ class PolicyKeeper:
         self._log = log
         self._metrics = metrics
         self._text = policy_text(policy_file)
-        self._saved = ""
+        self._saved = 0
         self.book = PolicyBook(read_policies(policy_file))
         self.source = Source(str(policy_file or BUNDLED), time.time())
         self._restore()
@@ -52,28 +55,32 @@ class PolicyKeeper:
         finally:
             for task in tasks:
                 task.cancel()
-            self.save()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.save()
 
     async def _follow(self) -> None:
+        """Takes every change of the file, once two looks have seen the same."""
+        before = self._text
         while self._policy_file is not None:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 text = await asyncio.to_thread(policy_text, self._policy_file)
             except ConfigurationError as error:
-                self._text = ""
+                self._text = before = ""
                 self._refuse(str(error))
                 continue
-            if text != self._text:
-                self._text = text
-                self._take(text)
+            try:
+                settled, before = text == before, text
+                if settled and text != self._text:
+                    self._text = text
+                    self._take(await asyncio.to_thread(parse_policies, text))
+            except ConfigurationError as error:
+                self._refuse(str(error))
+            except Exception as error:  # whatever it is, the next version must still be looked at
+                self._refuse(f"policy file {self._policy_file}: {type(error).__name__}")
 
-    def _take(self, text: str) -> None:
-        """Puts a changed text in force, or refuses it."""
-        try:
-            policies = parse_policies(text)
-        except ConfigurationError as error:
-            self._refuse(f"policy file {self._policy_file}: {error}")
-            return
+    def _take(self, policies: Policies) -> None:
+        """Puts policies in force."""
         self.book.replace(policies)
         self.source = Source(self.source.name, time.time())
         self._metrics.reloaded(accepted=True)
@@ -81,6 +88,8 @@ class PolicyKeeper:
         self._log.info(names.POLICIES_RELOADED, file=self.source.name, versions=versions)
 
     def _refuse(self, why: str) -> None:
+        prefix = f"policy file {self._policy_file}: "
+        why = prefix + why.removeprefix(prefix)
         if why == self.source.refused:
             return
         self.source = Source(self.source.name, self.source.loaded_at, refused=why)
@@ -93,41 +102,40 @@ class PolicyKeeper:
         try:
             saved = json.loads(self._state_file.read_text("utf-8"))
             if saved["version"] != STATE_VERSION:
-                raise ValueError(f"has version {saved['version']}, not {STATE_VERSION}")
+                raise ValueError
             restored = self.book.restore(saved["learners"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
+            self._log.warning(ANEW, file=str(self._state_file), because=error.strerror)
+        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             with suppress(OSError):
                 self._state_file.replace(self._state_file.with_suffix(".unreadable"))
-            self._log.warning("thresholds start anew", file=str(self._state_file), because=f"{type(error).__name__}")
-            return
-        self._log.info("thresholds restored", file=str(self._state_file), learners=restored)
+            self._log.warning(ANEW, file=str(self._state_file), because=f"not one of ours: {type(error).__name__}")
+        else:
+            self._log.info("thresholds restored", file=str(self._state_file), learners=restored)
 
     async def _save_again(self) -> None:
         while self._state_file is not None:
             await asyncio.sleep(SAVE_SECONDS)
-            self.save()
+            await self.save()
 
-    def save(self) -> None:
+    async def save(self) -> None:
         """Writes the state file, when there is one and something was learnt since."""
-        if self._state_file is None:
+        if self._state_file is None or self._saved == (lessons := self.book.lessons):
             return
         state: dict[str, Any] = {"version": STATE_VERSION, "learners": self.book.snapshot()}
-        text = json.dumps(state)
-        if text == self._saved:
-            return
         try:
-            _write_whole(self._state_file, text)
+            await asyncio.to_thread(_write_whole, self._state_file, state)
         except OSError as error:
             self._log.warning("thresholds were not saved", file=str(self._state_file), because=error.strerror)
             return
-        self._saved = text
+        self._saved = lessons
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _write_whole(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
+        json.dump(state, file)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

@@ -112,17 +112,19 @@ async def _serve(
             tiers = {Tier.SMALL: TierState(Tier.SMALL, small), Tier.LARGE: TierState(Tier.LARGE, large)}
             router = Router(tiers, book=book, shadows=shadows, recorder=recorder, clock=time.monotonic)
             naming = [asyncio.create_task(_keep_name(state)) for state in tiers.values()]
-            await serve(
-                SERVICE,
-                settings,
-                guard=Guard(tracer, max_calls=max_calls, trust_baggage=False),
-                register=RouterServicer(router, limits=limits, tracer=tracer).register,
-                until_ready=lambda: _until_evidence(tiers[Tier.SMALL], own.log),
-                stop=stop,
-            )
-            await shadows.drained()
-            for task in naming:
-                task.cancel()
+            try:
+                await serve(
+                    SERVICE,
+                    settings,
+                    guard=Guard(tracer, max_calls=max_calls, trust_baggage=False),
+                    register=RouterServicer(router, limits=limits, tracer=tracer).register,
+                    until_ready=lambda: _until_evidence(tiers[Tier.SMALL], own.log),
+                    stop=stop,
+                )
+            finally:
+                await shadows.drained(settings.settle_seconds)
+                for task in naming:
+                    task.cancel()
 
 
 async def _until_evidence(small: TierState, log: Log) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from marginal.evaluation.costs import Costs
 from marginal.evaluation.replay import Bools, Floats, Ints, Replayed
-from marginal.policy.thresholds import LEAST, MOST, MOST_STEP, WARM_UP
+from marginal.policy.thresholds import WARM_UP
+from marginal.policy.tracking import LEAST, MOST, MOST_STEP
 
 KEPT, DEFERRED, DIRECT, NOBODY = range(4)
 """Who answers: the small tier, the large one after it, the large one alone, nobody because the budget is spent."""

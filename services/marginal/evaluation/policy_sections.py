@@ -12,7 +12,7 @@ from marginal.evaluation.results import Header
 from marginal.policy.calibration import Calibration
 from marginal.policy.scales import Scale
 from marginal.policy.scores import QUANTILE, SCORES
-from marginal.policy.thresholds import LEAST, MOST
+from marginal.policy.tracking import LEAST, MOST
 
 WIDTH = 116
 DECIMALS = 9

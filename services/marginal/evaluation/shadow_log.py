@@ -8,7 +8,8 @@ Right is what the large tier answers, so `large.correct` is true.
 - A line that was sampled but deferred by its score has no small answer: `small.correct` is None, and the one score of
   its policy is an upper bound when it is censored.
 
-Only sampled requests are rows, so kept and deferred ones are there in their true proportion. One policy at a time: its
+Only sampled requests are rows, so kept and deferred ones are there in their true proportion; what callers asked to have
+compared is not. One policy at a time: its
 own score is over its window.
 """
 
@@ -148,7 +149,7 @@ def _is_cost_record(line: bytes) -> bool:
 
 def _pair(record: _Record) -> tuple[_Attempt | None, _Attempt | None]:
     """The small and the large attempt that the record tells something by."""
-    if record.shadow is not None:
+    if record.shadow is not None and record.sampled:
         return record.attempt("small", "kept"), record.attempt("large", "shadow")
     decision = record.decision
     if decision is None or (decision.verdict, decision.reason) != ("defer", "score") or not decision.scores:

@@ -19,6 +19,9 @@ MOST_BLOCKS = 40
 SHARES_OFF = 1e-3
 """How far the shares of a table may be from a sum of 1: they are rounded where they are written."""
 
+MOST_COST = 1e6
+"""Times always-large; more is no cost of this run."""
+
 _ROUNDING = 1e-12
 
 
@@ -38,7 +41,7 @@ class Calibration:
     `scores` are their lower edges, the first the low end of the score's scale; `shares` of the requests may be 0.
     `small_correct` is P(correct | score) in [0, 1], never decreasing; `large_correct` how often the large one is right;
     `kept_cost` and `deferred_cost` what a request costs in the mean, an aborted attempt included, always-large being 1.
-    `high` is the upper end of the scale. Below `least_threshold` nothing is known, and no threshold is chosen there.
+    `low` and `high` are the ends of the scale. Below `least_threshold` nothing is known: no threshold is chosen there.
     Raises ValueError, "field: what is wrong".
     """
 
@@ -50,6 +53,7 @@ class Calibration:
     deferred_cost: tuple[float, ...]
     labels: int
     high: float = 1.0
+    low: float = 0.0
     least_threshold: float = -math.inf
 
     def __post_init__(self) -> None:
@@ -65,6 +69,9 @@ class Calibration:
         _require(abs(math.fsum(self.shares) - 1.0) <= SHARES_OFF, "shares", "must sum to 1")
         _require(self._large > 0.0, "large_correct", "the large tier is never right: no quality is relative to that")
         _require(self.labels > 0, "labels", "must be at least 1")
+        _require(self.scores[0] == self.low, "scores", f"must begin at the low end of the score, {self.low:g}")
+        dearest = max(*self.kept_cost, *self.deferred_cost)
+        _require(dearest <= MOST_COST, "deferred_cost", f"no cost may be over {MOST_COST:g}")
         _require(self.scores[-1] <= self.high < math.inf, "high", "must be finite, and no score above it")
         _require(self.least_threshold <= self.defer_all, "least_threshold", "is above every score")
 
@@ -181,7 +188,7 @@ def fit(
         values = [[*values[0], beyond], [*values[1], 0.0], *([*column, column[-1]] for column in values[2:])]
     scores_, shares_, small_, large_, kept_, deferred_ = map(tuple, values)
     least = math.nextafter(unknown, math.inf) if unknown > -math.inf else unknown
-    return Calibration(scores_, shares_, small_, large_, kept_, deferred_, labels, scale.high, least)
+    return Calibration(scores_, shares_, small_, large_, kept_, deferred_, labels, scale.high, scale.low, least)
 
 
 def pool(means: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -78,6 +78,11 @@ class Deferral:
             return self._decide(Verdict.KEEP, bounds.low, censored=not bounds.exact).verdict
         return Verdict.UNDECIDED
 
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict so far."""
+        return Verdict.UNDECIDED if self._decision is None else self._decision.verdict
+
     def finish(self) -> Decision:
         """The decision, the answer having ended where it is."""
         if self._decision is not None:

@@ -77,12 +77,21 @@ def open_logit_margin(token: Token) -> float:
 def class_shares(token: Token, choices: Sequence[str]) -> list[float]:
     """What each class of a declared set is worth at this position, the best first; sums to at most 1.
 
-    A class has the summed probability of the alternatives that begin it. One with none listed begins with a token of at
-    most the smallest listed probability and at most what the listed ones leave over, and is counted with that. Two
-    classes that begin alike cannot be told apart by the first token and share alike. Raises EvidenceGap when the token
-    itself begins none of them: the answer is then outside the class set, and nothing said about the classes speaks for
-    it.
+    A class has the summed probability of the alternatives that begin it. Those with none listed have an equal part of
+    what the listed ones leave over, each at most the smallest listed probability. Two classes that begin alike cannot
+    be told apart by the first token and share alike. Raises EvidenceGap when the token itself begins none of them: the
+    answer is then outside the class set, and nothing said about the classes speaks for it.
     """
+    present, unseen, missing = _class_masses(token, choices)
+    if not present:
+        return [1.0 / len(choices)] * len(choices)
+    masses = [*present, *[unseen / missing] * missing] if missing else present
+    total = math.fsum(masses)
+    return sorted((mass / total for mass in masses), reverse=True)
+
+
+def _class_masses(token: Token, choices: Sequence[str]) -> tuple[list[float], float, int]:
+    """Masses of the classes that are listed, the best first; the most the others have together; how many those are."""
     ranked = _ranked(token)
     names = [_normalised(choice) for choice in choices]
     own = _normalised(token.text)
@@ -91,28 +100,34 @@ def class_shares(token: Token, choices: Sequence[str]) -> list[float]:
     pieces = [(_normalised(other.text), math.exp(other.logprob)) for other in ranked]
     masses = [math.fsum(share for piece, share in pieces if _begins(name, piece)) for name in names]
     present = sorted((mass for mass in masses if mass > 0.0), reverse=True)
-    if not present:
-        return [1.0 / len(names)] * len(names)
     missing = len(masses) - len(present)
     residual = max(0.0, 1.0 - math.fsum(share for _, share in pieces))
-    unseen = min(residual, pieces[-1][1]) if missing else 0.0
-    total = math.fsum(present) + min(missing * unseen, residual)
-    return sorted((mass / total for mass in (*present, *[unseen] * missing)), reverse=True)
+    return present, min(residual, missing * pieces[-1][1]), missing
 
 
 def choice_margin(token: Token, choices: Sequence[str]) -> float:
     """Margin between the two best classes, normalised over the class set, in [0, 1]; cautious when truncated.
 
-    Raises EvidenceGap.
+    A class that is not listed counts with the most that any one of them can have. Raises EvidenceGap.
     """
-    best, second, *_ = class_shares(token, choices)
-    return min(1.0, max(0.0, best - second))
+    best, second, total = _best_two(token, choices)
+    return min(1.0, max(0.0, (best - second) / total))
 
 
 def choice_logit_margin(token: Token, choices: Sequence[str]) -> float:
     """The same in logits over the class tokens, in [0, 100] (the form of obtain_margin.py). Raises EvidenceGap."""
-    best, second, *_ = class_shares(token, choices)
-    return min(-LEAST_LOGPROB, math.log(best / second)) if second > 0.0 else -LEAST_LOGPROB
+    best, second, _ = _best_two(token, choices)
+    return min(-LEAST_LOGPROB, max(0.0, math.log(best / second))) if second > 0.0 else -LEAST_LOGPROB
+
+
+def _best_two(token: Token, choices: Sequence[str]) -> tuple[float, float, float]:
+    """Masses of the best class and of the most dangerous other, and of all together."""
+    present, unseen, missing = _class_masses(token, choices)
+    if not present:
+        return 1.0, 1.0, float(len(choices))
+    most = min(unseen, min(math.exp(other.logprob) for other in token.alternatives)) if missing else 0.0
+    rival = max(present[1] if len(present) > 1 else 0.0, most)
+    return present[0], rival, math.fsum(present) + unseen
 
 
 def max_probability(token: Token, choices: Sequence[str] = ()) -> float:
@@ -141,15 +156,19 @@ def bears_content(token: Token) -> bool:
 
 
 def _logprobs(token: Token) -> list[float]:
-    """The alternatives' log-probabilities, at least two. Raises EvidenceGap; a sum is not finite when a term is not."""
+    """The alternatives' log-probabilities, at least two, none below -100. Raises EvidenceGap.
+
+    An engine that samples from a cut list gives what it cut minus infinity; a sum is NaN when a term is.
+    """
     logprobs = [other.logprob for other in token.alternatives]
     if not logprobs:
         raise EvidenceGap(Gap.MISSING)
-    if not (sum(logprobs) > -math.inf and max(logprobs) <= 0.0):
+    total = sum(logprobs)
+    if total != total or max(logprobs) > 0.0:
         raise EvidenceGap(Gap.NOT_FINITE)
     if len(logprobs) < 2:
         raise EvidenceGap(Gap.TRUNCATED)
-    return logprobs
+    return logprobs if total >= LEAST_LOGPROB else [max(LEAST_LOGPROB, each) for each in logprobs]
 
 
 def _ranked(token: Token) -> list[Alternative]:
@@ -162,7 +181,7 @@ def _rivals(token: Token) -> tuple[float, float]:
     ranked = _ranked(token)[:NEAR_DUPLICATE_DEPTH]
     top = _normalised(ranked[0].text)
     distinct = (other for other in ranked[1:] if not _same_surface(top, _normalised(other.text)))
-    return ranked[0].logprob, next(distinct, ranked[-1]).logprob
+    return ranked[0].logprob, max(LEAST_LOGPROB, next(distinct, ranked[-1]).logprob)
 
 
 def _begins(choice: str, piece: str) -> bool:

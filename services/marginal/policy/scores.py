@@ -20,6 +20,9 @@ from marginal.tokens import Token
 QUANTILE = 0.1
 """The quantile that `quantile_margin` takes unless told: nearly the weakest token, but not an outlier."""
 
+ROUNDING = 1e-9
+"""0.07 of 100 is 7, though not in floating point."""
+
 Reading = Callable[[Token, int], float]
 """What a score reads at one token and its position in the answer. Raises EvidenceGap."""
 
@@ -173,14 +176,15 @@ class _Quantile:
         return self._sorted[self._rank(len(self._sorted))]
 
     def _rank(self, count: int) -> int:
-        return max(1, math.ceil(self._quantile * count)) - 1
+        return max(1, math.ceil(self._quantile * count - ROUNDING)) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreKind:
     """A registered score: what it is in words, its range, how many alternatives it reads, and where it comes from.
 
-    `one_token` says that it reads a single token whatever the window; `with_choices` that a class set is compared.
+    `read_choices` reads a class set where one is declared, None when the score does not care for it. `one_token` says
+    that it reads a single token whatever the window.
     """
 
     name: str

@@ -1,20 +1,20 @@
 """Threshold rules: the smallest score that is kept, and how it follows the traffic.
 
-A rule gives the threshold for the next request and learns one lesson a request, in the order requests end. Whether a
-request is a lesson at all is not for the rule to say: see `lessons.py`. Everything a rule has learnt is in `state()`.
+A rule gives the threshold for the next request and learns one lesson a request, in the order verdicts fall: a rule that
+waited for answers would see keeps before the deferrals of the same moment, and swing. Whether a request is a lesson at
+all is not for the rule to say. Everything a rule has learnt is in `state()`.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from marginal.policy.deferral import Decision, Verdict
+from marginal.policy.means import RunningMean
 from marginal.policy.scales import UNIT, Scale
-
-LEAST, MOST = 0.001, 0.999
-"""A moving threshold stays inside, as a place on its scale: at 0 nothing would ever be deferred, above 1 everything."""
+from marginal.policy.tracking import Tracked
 
 WARM_UP = 20
 """Scores the paper's rule sees before it defers at all (guillemram97/margin_llms, utils_method.py)."""
@@ -25,10 +25,13 @@ State = Mapping[str, float | list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One request as a rule learns it: the decision, and what its attempts cost in nano-units, aborted ones too."""
+    """One request as a rule learns it: the decision, and what its attempts cost in nano-units, aborted ones too.
+
+    The cost is None while the request is under way.
+    """
 
     decision: Decision
-    cost_nanos: int = 0
+    cost_nanos: int | None = None
 
     @property
     def deferred(self) -> bool:
@@ -44,8 +47,12 @@ class Threshold(Protocol):
         """The smallest score kept, on the score's scale."""
         ...
 
-    def learn(self, lesson: Lesson) -> None:
-        """Takes the next lesson."""
+    def learn(self, lesson: Lesson) -> float:
+        """Takes the next lesson; gives the cost it reckoned with, for one that is not known yet."""
+        ...
+
+    def settle(self, lesson: Lesson, *, reckoned: float) -> None:
+        """Takes what a lesson learnt without its cost has come to."""
         ...
 
     def state(self) -> State:
@@ -57,14 +64,21 @@ class Threshold(Protocol):
         ...
 
 
-class Fixed:
+class _Costless:
+    """A rule to which costs are nothing."""
+
+    def settle(self, lesson: Lesson, *, reckoned: float) -> None:
+        """Changes nothing."""
+
+
+class Fixed(_Costless):
     """Always the same threshold."""
 
     def __init__(self, value: float) -> None:
         self.value = value
 
-    def learn(self, lesson: Lesson) -> None:
-        """Changes nothing."""
+    def learn(self, lesson: Lesson) -> float:  # noqa: ARG002
+        return 0.0
 
     def state(self) -> State:
         return {}
@@ -73,7 +87,7 @@ class Fixed:
         """There is nothing to restore."""
 
 
-class Budget:
+class Budget(_Costless):
     """The paper's rule: the p-quantile of all scores so far, p = min((budget − small cost) / large cost, 1).
 
     The quantile includes the score that is compared with it; said without that score, a request is deferred when it
@@ -98,14 +112,15 @@ class Budget:
             return self._scale.keep_all
         return self._scale.defer_all if rank >= count else self._sorted[rank - 1]
 
-    def learn(self, lesson: Lesson) -> None:
+    def learn(self, lesson: Lesson) -> float:
         if lesson.decision.score is not None:
             self.remember(lesson.decision.score)
+        return 0.0
 
     def remember(self, score: float) -> None:
         """Adds a score to the history."""
         if len(self._latest) == self._latest.maxlen:
-            self._sorted.remove(self._latest[0])
+            del self._sorted[bisect_left(self._sorted, self._latest[0])]
         self._latest.append(score)
         insort(self._sorted, score)
 
@@ -118,7 +133,7 @@ class Budget:
         self._sorted = sorted(self._latest)
 
 
-class TargetRate:
+class TargetRate(_Costless):
     """Holds the share of deferrals at `rate` under drift, from verdicts alone, so censored scores do not disturb it.
 
     Every keep raises the threshold by `step` times `rate`, every deferral lowers it by `step` times the rest, as a
@@ -130,20 +145,21 @@ class TargetRate:
 
     def __init__(self, rate: float, *, start: float | None = None, step: float = 0.02, scale: Scale = UNIT) -> None:
         self._rate = rate
-        self._tracked = _Tracked(start, prior=rate, step=step, scale=scale)
+        self._tracked = Tracked(start, prior=rate, step=step, scale=scale)
 
     @property
     def value(self) -> float:
         return self._tracked.value
 
-    def learn(self, lesson: Lesson) -> None:
+    def learn(self, lesson: Lesson) -> float:
         self._tracked.correct(self._rate - lesson.deferred)
+        return 0.0
 
     def state(self) -> State:
         return self._tracked.state()
 
     def restore(self, state: State) -> None:
-        self._tracked.restore(state)
+        self._tracked.restore(place=_number(state["place"]), owed=_number(state["owed"]))
 
 
 class SpendRate:
@@ -151,7 +167,8 @@ class SpendRate:
 
     The same controller with an error in money: what was spent less than the budget, as a share of what a deferral adds.
     That is learnt too, from kept and from deferred requests; until both were seen the budget's place between
-    `kept_nanos` and `deferred_nanos`, the costs expected, is the share aimed at.
+    `kept_nanos` and `deferred_nanos`, the costs expected, is the share aimed at. A request under way counts with the
+    cost expected of it, and what it came to otherwise is made up for when it has ended.
     """
 
     def __init__(
@@ -165,90 +182,74 @@ class SpendRate:
         scale: Scale = UNIT,
     ) -> None:
         self._budget = budget_nanos
-        self._kept = _Mean(kept_nanos)
-        self._deferred = _Mean(deferred_nanos)
+        self._kept = RunningMean(kept_nanos)
+        self._deferred = RunningMean(deferred_nanos)
         share = (budget_nanos - kept_nanos) / max(1.0, deferred_nanos - kept_nanos)
-        self._tracked = _Tracked(start, prior=share, step=step, scale=scale)
+        self._tracked = Tracked(start, prior=share, step=step, scale=scale)
 
     @property
     def value(self) -> float:
         return self._tracked.value
 
-    def learn(self, lesson: Lesson) -> None:
-        (self._deferred if lesson.deferred else self._kept).add(lesson.cost_nanos)
-        added = self._deferred.value - self._kept.value
+    def learn(self, lesson: Lesson) -> float:
+        mean = self._mean(lesson)
+        if lesson.cost_nanos is not None:
+            mean.add(lesson.cost_nanos)
+        reckoned = mean.value if lesson.cost_nanos is None else float(lesson.cost_nanos)
+        added = self._added
         # where a deferral adds nothing, money is no reason to keep
-        self._tracked.correct((self._budget - lesson.cost_nanos) / added if added > 0.0 else 1.0)
+        self._tracked.correct((self._budget - reckoned) / added if added > 0.0 else 1.0)
+        return reckoned
+
+    def settle(self, lesson: Lesson, *, reckoned: float) -> None:
+        if lesson.cost_nanos is None:
+            return
+        self._mean(lesson).add(lesson.cost_nanos)
+        if self._added > 0.0:
+            self._tracked.amend((reckoned - lesson.cost_nanos) / self._added)
 
     def state(self) -> State:
-        return {**self._tracked.state(), "kept_nanos": self._kept.value, "deferred_nanos": self._deferred.value}
+        return {
+            **self._tracked.state(),
+            "kept_nanos": self._kept.value,
+            "kept_seen": self._kept.seen,
+            "deferred_nanos": self._deferred.value,
+            "deferred_seen": self._deferred.seen,
+        }
 
     def restore(self, state: State) -> None:
-        self._kept, self._deferred = _Mean(_number(state["kept_nanos"])), _Mean(_number(state["deferred_nanos"]))
-        self._tracked.restore(state)
+        kept, deferred = (
+            RunningMean(_amount(state[f"{kind}_nanos"]), seen=int(_amount(state[f"{kind}_seen"])))
+            for kind in ("kept", "deferred")
+        )
+        self._tracked.restore(place=_number(state["place"]), owed=_number(state["owed"]))
+        self._kept, self._deferred = kept, deferred
 
-
-class _Mean:
-    """A mean that follows what it sees: the plain mean at first, then over about the last 500."""
-
-    LATEST = 500
-
-    def __init__(self, prior: float) -> None:
-        self.value = prior
-        self._seen = 0
-
-    def add(self, value: float) -> None:
-        self._seen = min(self._seen + 1, self.LATEST)
-        self.value += (value - self.value) / (self._seen + 1)
-
-
-class _Tracked:
-    """A place in [0.001, 0.999] that is corrected in bounded steps, with an integral term so that ramps are followed.
-
-    The integral's gain, step²/16, keeps the two from swinging while the density of scores at the threshold is above
-    1/4; what it remembers is bounded, so that an unreachable target does not wind it up.
-    """
-
-    def __init__(self, start: float | None, *, prior: float, step: float, scale: Scale) -> None:
-        self._scale = scale
-        self._step = step
-        self._place = _inside(prior if start is None else scale.place(start))
-        self._owed = 0.0
+    def _mean(self, lesson: Lesson) -> RunningMean:
+        return self._deferred if lesson.deferred else self._kept
 
     @property
-    def value(self) -> float:
-        return self._scale.at(self._place)
-
-    def correct(self, error: float) -> None:
-        """Takes how far a request was below its target (positive) or above, in deferrals."""
-        most = 4.0 / self._step
-        self._owed = min(most, max(-most, self._owed + error))
-        moved = self._step * error + self._step**2 / 16.0 * self._owed
-        self._place = _inside(self._place + min(MOST_STEP, max(-MOST_STEP, moved)))
-
-    def state(self) -> State:
-        return {"place": self._place, "owed": self._owed}
-
-    def restore(self, state: State) -> None:
-        place, owed = _number(state["place"]), _number(state["owed"])
-        self._place, self._owed = _inside(place), owed
+    def _added(self) -> float:
+        return self._deferred.value - self._kept.value
 
 
-MOST_STEP = 0.2
-"""The furthest one request can move a threshold, however much it cost."""
-
-
-def _inside(place: float) -> float:
-    return min(MOST, max(LEAST, place))
+MOST_NANOS = 1e18
+"""A state with more is not one of ours: a request costs a thousand million currency units at most."""
 
 
 def _number(value: float | list[float]) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
-        raise ValueError(f"{value!r} is no finite number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_NANOS:
+        raise ValueError("a state holds what is no number of that kind")
     return float(value)
+
+
+def _amount(value: float | list[float]) -> float:
+    if (number := _number(value)) < 0.0:
+        raise ValueError("a state holds an amount below 0")
+    return number
 
 
 def _numbers(value: float | list[float]) -> list[float]:
     if not isinstance(value, list):
-        raise ValueError(f"{value!r} is no list of numbers")
+        raise ValueError("a state holds what is no list of numbers")
     return [_number(each) for each in value]

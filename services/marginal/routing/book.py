@@ -1,30 +1,30 @@
 """The policies in force and what their rules have learnt, a tenant at a time.
 
 Two rules. Nothing one tenant sends moves another's threshold. And a rule learns nothing from a request that was
-degraded, overridden or without a score.
+overridden, had no score, or came while the large tier was not to be had: it learns verdicts when they fall, and what
+becomes of them afterwards, an outage included, moves nothing. Leaving out the deferrals that then failed would bias it,
+since the keeps of the same time stay.
 """
 
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from marginal.errors import InvalidRequest
 from marginal.policy.deferral import Decision, Reason, Verdict
+from marginal.policy.means import RunningMean
 from marginal.policy.thresholds import Lesson
 from marginal.routing.policies import Criterion, Policies, Policy
-from marginal.routing.records import CANCELLED, CostRecord
+from marginal.routing.records import CostRecord
 
-MOST_LEARNERS = 4_096
+MOST_LEARNERS = 1_024
 """Tenants are few; whoever invents more of them makes the least recently seen start again."""
-
-LATEST = 500
-"""Requests that a tally looks back on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the latest requests came to: shares in [0, 1], money in nano-units per request."""
+    """What about the latest 500 requests came to: shares in [0, 1], money in nano-units per request."""
 
     deferral_share: float = 0.0
     degraded_share: float = 0.0
@@ -33,51 +33,44 @@ class Tally:
 
 
 class Learner:
-    """One criterion for one tenant: its threshold, and what it came to.
-
-    A deferral that was degraded teaches nothing, and neither does any request after it until a deferral is served
-    again: otherwise an outage would count keeps only, and drive the threshold up. Deferrals are served or not whatever
-    they scored, so what is learnt between two served ones stays unbiased.
-    """
+    """One criterion for one tenant: its threshold, and what it came to."""
 
     def __init__(self, criterion: Criterion) -> None:
         self.criterion = criterion
         self.threshold = criterion.rule.start()
         self.requests = 0
         self.lessons = 0
-        self.held = False
-        self._latest: deque[tuple[Decision | None, bool, int, int]] = deque(maxlen=LATEST)
+        self._deferred, self._degraded, self._spend, self._always_large = (RunningMean() for _ in range(4))
 
-    def learn(self, record: CostRecord) -> None:
-        """Takes the record of a request; one whose tier was named is none of this criterion's."""
+    def judged(self, decision: Decision, *, deferrable: bool) -> float | None:
+        """Takes a verdict as it falls; `deferrable` says that the large tier is not known to be out of reach.
+
+        Gives the cost that the rule reckons with, None when this is no lesson.
+        """
+        if decision.reason is not Reason.SCORE:
+            return None
+        self._deferred.add(decision.verdict is Verdict.DEFER)
+        if not deferrable:
+            return None
+        self.lessons += 1
+        return self.threshold.learn(Lesson(decision))
+
+    def ended(self, record: CostRecord, *, reckoned: float | None) -> None:
+        """Takes the record of a request and what its lesson reckoned with; one whose tier was named is not ours."""
         decision = record.decision
         if decision is not None and decision.reason is Reason.MODE:
             return
         self.requests += 1
-        self._latest.append(
-            (record.decision, record.degraded is not None, record.total_nanos, record.always_large_nanos)
-        )
-        if decision is None or decision.reason is not Reason.SCORE:
-            return
-        if decision.verdict is Verdict.DEFER:
-            self.held = record.degraded is not None or record.error not in (None, CANCELLED)
-        if not self.held and record.degraded is None and record.error in (None, CANCELLED):
-            self.lessons += 1
-            self.threshold.learn(Lesson(decision, record.total_nanos))
+        self._degraded.add(record.degraded is not None)
+        self._spend.add(record.total_nanos)
+        self._always_large.add(record.always_large_nanos)
+        if decision is not None and reckoned is not None and record.degraded is None and record.error is None:
+            self.threshold.settle(Lesson(decision, record.total_nanos), reckoned=reckoned)
 
     @property
     def tally(self) -> Tally:
         """What the latest requests came to."""
-        if not self._latest:
-            return Tally()
-        judged = [one[0].verdict for one in self._latest if one[0] and one[0].reason is Reason.SCORE]
-        count = len(self._latest)
-        return Tally(
-            Counter(judged)[Verdict.DEFER] / max(1, len(judged)),
-            sum(one[1] for one in self._latest) / count,
-            sum(one[2] for one in self._latest) / count,
-            sum(one[3] for one in self._latest) / count,
-        )
+        return Tally(self._deferred.value, self._degraded.value, self._spend.value, self._always_large.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,59 +100,68 @@ class PolicyBook:
     def learner(self, policy: Policy, *, task: str, tenant: str) -> Learner:
         """Where the threshold for this request comes from, and where its record goes."""
         place = Place(policy.name, task if task in policy.tasks else "", tenant)
+        criterion = policy.criterion_for(task)
         learner = self._learners.get(place)
-        if learner is None or learner.criterion.fingerprint != policy.criterion_for(task).fingerprint:
-            learner = self._learners[place] = Learner(policy.criterion_for(task))
+        if learner is None or learner.criterion.fingerprint != criterion.fingerprint:
+            learner = self._learners[place] = Learner(criterion)
         self._learners.move_to_end(place)
-        while len(self._learners) > MOST_LEARNERS:
-            self._learners.popitem(last=False)
+        self._bound()
         return learner
 
     def replace(self, policies: Policies) -> None:
-        """Puts other policies in force, all at once; what was learnt under an unchanged criterion is kept."""
+        """Puts other policies in force, all at once; what was learnt under an unchanged criterion is gone on with."""
         self.policies = policies
-        for place, learner in list(self._learners.items()):
-            criterion = _criterion(policies, place)
-            if criterion is None or criterion.fingerprint != learner.criterion.fingerprint:
-                del self._learners[place]
-            else:
-                learner.criterion = criterion
 
     def learners(self, policy: str) -> Iterator[tuple[Place, Learner]]:
-        """Everything learnt under a policy, tenants in order."""
-        found = [(place, learner) for place, learner in self._learners.items() if place.policy == policy]
+        """Everything learnt under a policy as it is in force, tenants in order."""
+        found = [(place, learner) for place, learner in self._in_force() if place.policy == policy]
         return iter(sorted(found, key=lambda one: (one[0].task, one[0].tenant)))
+
+    @property
+    def lessons(self) -> int:
+        """How many lessons all that is remembered rests on: while it stays the same, so does what was learnt."""
+        return sum(learner.lessons + learner.requests for learner in self._learners.values())
 
     def snapshot(self) -> list[dict[str, Any]]:
         """What was learnt, as JSON values."""
+        states = [(place, learner, learner.threshold.state()) for place, learner in self._learners.items()]
         return [
             {
                 "policy": place.policy,
                 "task": place.task,
                 "tenant": place.tenant,
                 "fingerprint": learner.criterion.fingerprint,
-                "state": dict(learner.threshold.state()),
+                "state": dict(state),
             }
-            for place, learner in self._learners.items()
-            if learner.threshold.state()
+            for place, learner, state in states
+            if state
         ]
 
-    def restore(self, snapshot: list[Mapping[str, Any]]) -> int:
+    def restore(self, snapshot: Sequence[Mapping[str, Any]]) -> int:
         """Goes on from a snapshot, as far as its criteria are still in force; says how many learners it restored.
 
-        Raises KeyError, TypeError or ValueError for what is no snapshot.
+        All or nothing. Raises ArithmeticError, KeyError, TypeError or ValueError for what is no snapshot.
         """
-        restored = 0
+        restored: dict[Place, Learner] = {}
         for saved in snapshot:
             place = Place(str(saved["policy"]), str(saved["task"]), str(saved["tenant"]))
             criterion = _criterion(self.policies, place)
-            if criterion is None or criterion.fingerprint != saved["fingerprint"]:
-                continue
-            learner = Learner(criterion)
-            learner.threshold.restore(saved["state"])
-            self._learners[place] = learner
-            restored += 1
-        return restored
+            if criterion is not None and criterion.fingerprint == saved["fingerprint"]:
+                restored[place] = Learner(criterion)
+                restored[place].threshold.restore(saved["state"])
+        self._learners.update(restored)
+        self._bound()
+        return len(restored)
+
+    def _in_force(self) -> Iterator[tuple[Place, Learner]]:
+        for place, learner in self._learners.items():
+            criterion = _criterion(self.policies, place)
+            if criterion is not None and criterion.fingerprint == learner.criterion.fingerprint:
+                yield place, learner
+
+    def _bound(self) -> None:
+        while len(self._learners) > MOST_LEARNERS:
+            self._learners.popitem(last=False)
 
 
 def _criterion(policies: Policies, place: Place) -> Criterion | None:

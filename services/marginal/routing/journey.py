@@ -51,6 +51,7 @@ class Journey:
     _answering: Tier | None = None
     _finish: FinishReason | None = None
     _sent: list[Token] = field(default_factory=list)
+    _reckoned: float | None = None
 
     async def travel(self) -> None:
         """Answers by the request's mode and the policy's."""
@@ -95,16 +96,18 @@ class Journey:
             self.learner.threshold.value, defer_without_score=self.policy.defer_without_score
         )
         deferral = Deferral(rule, choices=self.request.generation.choices)
-        blocked = self._large_blocked() if self.request.on_degrade is OnDegrade.SERVE else None
+        out_of_reach = self._large_blocked()
+        blocked = out_of_reach if self.request.on_degrade is OnDegrade.SERVE else None
         async with self._attempt(Tier.SMALL, early_stop=None if blocked else rule, replaceable=True) as attempt:
             held = await _hold(attempt, deferral)
+            if attempt.finish is FinishReason.UNSURE and deferral.verdict is not Verdict.DEFER:
+                raise BackendProtocol("the small tier stopped early without cause: do both run the same version?")
             self._decision = decision = deferral.finish()
+            self._reckoned = self.learner.judged(decision, deferrable=out_of_reach is None)
             if decision.verdict is Verdict.DEFER:
                 if not blocked:
                     return False
                 self._degraded = blocked
-            elif attempt.finish is FinishReason.UNSURE:
-                raise BackendProtocol("the small tier stopped early without cause: do both run the same version?")
             if held:
                 await self._deliver(tuple(held), Tier.SMALL)
             await self._deliver_rest(attempt)
@@ -230,6 +233,11 @@ class Journey:
         )
 
     @property
+    def reckoned(self) -> float | None:
+        """What the policy's rule reckoned this request would cost, None when it was no lesson."""
+        return self._reckoned
+
+    @property
     def attempts(self) -> tuple[Attempt, ...]:
         """Those that have ended, in the order they did."""
         return tuple(self._attempts)
@@ -252,7 +260,7 @@ class Journey:
             degraded=self._degraded,
             error=failure,
             task=self.request.task,
-            sampled=self.compare,
+            sampled=self.compare and self.request.mode is not Mode.SHADOW,
         )
 
 

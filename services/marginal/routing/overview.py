@@ -26,7 +26,6 @@ class TenantOverview:
     threshold: float
     requests: int
     lessons: int
-    held: bool
     tally: Tally
 
 
@@ -112,4 +111,4 @@ def _tenants(task: str, policy: Policy, book: PolicyBook) -> Iterator[TenantOver
 
 
 def _tenant(name: str, learner: Learner) -> TenantOverview:
-    return TenantOverview(name, learner.threshold.value, learner.requests, learner.lessons, learner.held, learner.tally)
+    return TenantOverview(name, learner.threshold.value, learner.requests, learner.lessons, learner.tally)

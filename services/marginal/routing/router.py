@@ -1,6 +1,7 @@
 """Routes requests over two tiers by named policies. Whatever happens, a request leaves exactly one cost record."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from marginal.errors import MarginalError
@@ -36,13 +37,17 @@ class Router:
         self._clock = clock
         self._bypass = Bypass(lambda: book.policies.bypass)
 
-    async def route(self, request: Request, send: Send, *, timeout: float, retract: Retract) -> CostRecord:
-        """Sends the answer as deltas of one tier and returns what the caller is told of it.
+    @asynccontextmanager
+    async def route(
+        self, request: Request, send: Send, *, timeout: float, retract: Retract
+    ) -> AsyncIterator[CostRecord]:
+        """Sends the answer as deltas of one tier and gives what the caller is to be told of it.
 
         `timeout` is in seconds. `retract` takes back everything sent so far and says whether it could: a caller who
         waits for the whole answer has seen none of it, so the commit point is its end. Raises InvalidRequest,
         ModelFault, DeadlineExceeded, and whatever `send` raises; the cost record is kept all the same. The recorder has
-        it by then, unless the large tier is asked too for comparison: then it comes when that has ended.
+        it by then, unless the large tier is to be asked too for comparison: that begins when the caller has been
+        served, on leaving, and the record comes when it has ended.
         """
         policy, deadline = self._book.policy(request.policy), self._clock() + timeout
         learner = self._book.learner(policy, task=request.task, tenant=request.tenant)
@@ -59,37 +64,43 @@ class Router:
             deadline,
             compare=self._shadows.wanted(policy, request.mode),
         )
-        failure: str | None = CANCELLED
         try:
             async with within(timeout):
                 await journey.travel()
-            failure = None
-        except Exception as error:
-            failure = type(error).__name__
+        except BaseException as error:
+            failure = type(error).__name__ if isinstance(error, Exception) else CANCELLED
+            self._recorder.completed(self._ended(journey, failure))
             raise
+        record = self._ended(journey, None)
+        hour = self._shadow_hour(journey, record)
+        if hour is None:
+            self._recorder.completed(record)
+            yield record
+            return
+        try:
+            yield record
         finally:
-            record = journey.record(failure, trace_id=self._recorder.trace_id())
-            learner.learn(record)
-            self._recorder.answered(record)
-            if failure is not None or not self._shadowing(journey, record):
-                self._recorder.completed(record)
+            self._shadows.start(self._shadow(journey, record, hour=hour))
+
+    def _ended(self, journey: Journey, failure: str | None) -> CostRecord:
+        record = journey.record(failure, trace_id=self._recorder.trace_id())
+        journey.learner.ended(record, reckoned=journey.reckoned)
+        self._recorder.answered(record)
         return record
 
-    def _shadowing(self, journey: Journey, record: CostRecord) -> bool:
-        """Starts to ask the large tier too, if that is wanted and there is room."""
+    def _shadow_hour(self, journey: Journey, record: CostRecord) -> float | None:
+        """The hour in which the large tier is to be asked too; None when it is not, or there is no room."""
         policy, now = journey.policy, self._clock()
         if not journey.comparable:
-            return False
-        shadowed, expected = self._shadows.of(policy), record.always_large_nanos
+            return None
+        shadowed = self._shadows.of(policy)
         if self._tiers[Tier.LARGE].looks_down(now, retry_seconds=policy.degrade.retry_seconds):
             shadowed.left_out += 1
-            return False
-        if not shadowed.admits(policy.shadow, expected_nanos=expected, now=now):
-            return False
-        self._shadows.start(self._shadow(journey, record))
-        return True
+            return None
+        admitted = shadowed.admits(policy.shadow, expected_nanos=record.always_large_nanos, now=now)
+        return shadowed.hour_began if admitted else None
 
-    async def _shadow(self, journey: Journey, record: CostRecord) -> None:
+    async def _shadow(self, journey: Journey, record: CostRecord, *, hour: float) -> None:
         comparison: Comparison | None = None
         try:
             comparison = await journey.shadow()
@@ -101,5 +112,6 @@ class Router:
                 comparison,
                 expected_nanos=record.always_large_nanos,
                 cost_nanos=completed.total_nanos - record.total_nanos,
+                hour=hour,
             )
             self._recorder.completed(completed)

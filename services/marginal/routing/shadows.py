@@ -31,7 +31,7 @@ class Shadowed:
     hour_nanos: int = 0
 
     def admits(self, rules: ShadowRules, *, expected_nanos: int, now: float) -> bool:
-        """Whether one more call fits; it then counts with what it is expected to cost."""
+        """Whether one more call fits; it then counts in this hour with what it is expected to cost."""
         if now - self.hour_began >= HOUR_SECONDS:
             self.hour_began, self.hour_nanos = now, 0
         if self.running >= rules.concurrency or self.hour_nanos + expected_nanos > rules.hourly_nanos:
@@ -41,10 +41,11 @@ class Shadowed:
         self.hour_nanos += expected_nanos
         return True
 
-    def ended(self, comparison: Comparison | None, *, expected_nanos: int, cost_nanos: int) -> None:
-        """Settles an admitted call."""
+    def ended(self, comparison: Comparison | None, *, expected_nanos: int, cost_nanos: int, hour: float) -> None:
+        """Settles a call that was admitted in the hour that began at `hour`."""
         self.running -= 1
-        self.hour_nanos += cost_nanos - expected_nanos
+        if hour == self.hour_began:
+            self.hour_nanos += cost_nanos - expected_nanos
         if comparison is not None:
             self.answered += 1
             self.agreed += comparison.agrees
@@ -75,10 +76,12 @@ class Shadows:
         self.running.add(task)
         task.add_done_callback(self.running.discard)
 
-    async def drained(self) -> None:
-        """Ends the calls under way; each leaves its record."""
+    async def drained(self, seconds: float) -> None:
+        """Lets the calls under way end for so many seconds, then ends them; each leaves its record."""
         await asyncio.sleep(0)  # one that has not begun would leave no record
         tasks = list(self.running)
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,30 +1,52 @@
-"""Finds the line of a field in a TOML text, for complaints; the parsers in use do not keep it."""
+"""Finds the lines of fields in a TOML text, for complaints; the parsers in use do not keep them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-_HEADER = re.compile(r"\s*\[\[?\s*(?P<keys>[^\[\]]+?)\s*\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"\s*(?P<key>\"[^\"]*\"|'[^']*'|[A-Za-z0-9_-]+(\s*\.\s*[A-Za-z0-9_-]+)*)\s*=")
+_KEY = r"\"[^\"]*\"|'[^']*'|[A-Za-z0-9_-]+"
+_KEYS = re.compile(rf"(?:{_KEY})(?:\s*\.\s*(?:{_KEY}))*")
+_EACH = re.compile(_KEY)
+_LONG = re.compile(r"\"\"\"|\'\'\'")
 _QUOTES = "\"'"
 
 
-def line_of(field: Sequence[str], text: str) -> int | None:
-    """The line, counted from 1, where a field is set, or else the closest table around it; None when none is there.
+class FieldLines:
+    """The lines on which tables begin and keys are set; inline tables are where the key that holds them is."""
 
-    Inline tables are found by the line of the key that holds them.
-    """
-    best, found, table = 0, None, tuple[str, ...]()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            table = place = _split(header["keys"])
-        elif key := _KEY.match(line):
-            place = table + _split(key["key"])
-        else:
+    def __init__(self, text: str) -> None:
+        self._first: dict[tuple[str, ...], int] = {}
+        for place, number in _places(text):
+            self._first.setdefault(place, number)
+
+    def of(self, field: Sequence[str]) -> int | None:
+        """The line of a field, counted from 1, or of the closest table around it; None when none is there.
+
+        A field whose names hold dots may have been split at them.
+        """
+        for count in range(len(field), 0, -1):
+            wanted = ".".join(field[:count])
+            for place, number in self._first.items():
+                if ".".join(place) == wanted:
+                    return number
+        return None
+
+
+def _places(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
+    table: tuple[str, ...] = ()
+    inside_text = False
+    for number, raw in enumerate(text.splitlines(), 1):
+        line, within = raw.strip(), inside_text
+        inside_text ^= len(_LONG.findall(line)) % 2 == 1
+        if within:
             continue
-        if len(place) > best and place == tuple(field[: len(place)]):
-            best, found = len(place), number
-    return found
+        if line.startswith("["):
+            keys = _KEYS.match(line.lstrip("[").lstrip())
+            if keys:
+                table = _split(keys[0])
+                yield table, number
+        elif (keys := _KEYS.match(line)) and line[keys.end() :].lstrip().startswith("="):
+            yield table + _split(keys[0]), number
 
 
 def _split(keys: str) -> tuple[str, ...]:
-    return tuple(key.strip().strip(_QUOTES) for key in keys.split("."))
+    return tuple(key.strip(_QUOTES) for key in _EACH.findall(keys))

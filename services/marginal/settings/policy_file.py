@@ -15,7 +15,7 @@ from marginal.policy.scores import QUANTILE, SCORES
 from marginal.pricing import TOKENS_PER_PRICE, Price, nanos
 from marginal.routing.policies import BypassRules, Criterion, DegradeRules, Policies, Policy, ShadowRules
 from marginal.routing.requests import TASK, Mode
-from marginal.settings.lines import line_of
+from marginal.settings.lines import FieldLines
 from marginal.settings.numbers import Amount, Count, Number, Seconds, Share, Table
 from marginal.settings.rules import RULES, CalibrationTable, RuleTable
 from marginal.tokens import Tier
@@ -30,6 +30,9 @@ def _registered(name: str) -> str:
         raise ValueError(f"must be one of {', '.join(SCORES)}")
     return name
 
+
+MOST_BYTES = 1_000_000
+MOST_COMPLAINTS = 10
 
 ScoreName = Annotated[str, AfterValidator(_registered)]
 Window = Annotated[Count, Field(ge=0, le=4096)]
@@ -73,7 +76,7 @@ class _Criterion(Table):
             window=self.window,
             quantile=self.quantile,
             rule=self.threshold.build(scale, f"{field}.threshold", calibration, currency),
-            fingerprint=hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16],
+            fingerprint=hashlib.sha256(f"{currency} {self.model_dump_json()}".encode()).hexdigest()[:16],
         )
 
 
@@ -100,11 +103,20 @@ class _Policy(Table):
     degrade: _Degrade = _Degrade()
     tasks: dict[Annotated[str, Field(pattern=f"^{TASK.pattern}$")], _Task] = Field(default_factory=dict)
 
-    def criterion(self, task: _Task | None = None) -> _Criterion:
-        """The policy's own criterion, or a task's on top of it."""
-        own = {name: getattr(self, name) for name in _Criterion.model_fields}
-        changed = {name: getattr(task, name) for name in _Task.model_fields if getattr(task, name, None) is not None}
-        return _Criterion.model_construct(**own | changed)
+    def criterion(self) -> _Criterion:
+        """The policy's own criterion."""
+        return _Criterion.model_construct(**{name: getattr(self, name) for name in _Criterion.model_fields})
+
+    def task_criterion(self, task: _Task, field: str) -> _Criterion:
+        """A task's own on top of it. Raises ConfigurationError for another score under the same threshold."""
+        changed = {name: getattr(task, name) for name in _Task.model_fields if getattr(task, name) is not None}
+        if changed.keys() & {"score", "window", "quantile"} and "threshold" not in changed:
+            raise ConfigurationError(
+                f"{field}: judges by another score than its policy, give it a threshold of its own"
+            )
+        if "threshold" in changed:
+            changed.setdefault("calibration", None)
+        return self.criterion().model_copy(update=changed)
 
     def build(self, name: str, currency: str, prices: dict[Tier, Price]) -> Policy:
         field = f"policies.{name}"
@@ -113,8 +125,9 @@ class _Policy(Table):
             version=self.version,
             criterion=self.criterion().build(field, currency),
             tasks={
-                label: self.criterion(task).build(f"{field}.tasks.{label}", currency)
+                label: self.task_criterion(task, place).build(place, currency)
                 for label, task in self.tasks.items()
+                if (place := f"{field}.tasks.{label}")
             },
             mode=Mode(self.mode),
             shadow=self.shadow.build(f"{field}.shadow"),
@@ -161,7 +174,9 @@ def policy_text(path: Path | None = None) -> str:
     if path is None:
         return resources.files("marginal").joinpath("policies.toml").read_text("utf-8")
     try:
-        return path.read_text("utf-8")
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigurationError(f"policy file {path}: has more than {MOST_BYTES:,} bytes")
+        return path.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigurationError(f"policy file {path}: is not UTF-8 text") from None
     except OSError as error:
@@ -190,13 +205,17 @@ def parse_policies(text: str) -> Policies:
             Tier.LARGE: file.prices.large.build("prices.large"),
         }
         by_name = {name: policy.build(name, file.currency, prices) for name, policy in file.policies.items()}
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"is not TOML: {error}") from None
     except ValidationError as error:
-        raise ConfigurationError("; ".join(_complaint(problem, text) for problem in error.errors())) from None
+        lines, problems = FieldLines(text), error.errors()
+        said = [_complaint(problem, lines) for problem in problems[:MOST_COMPLAINTS]]
+        more = [f"and {len(problems) - len(said)} more"] if len(problems) > len(said) else []
+        raise ConfigurationError("; ".join((*said, *more))) from None
     except ConfigurationError as error:
         field, _, problem = str(error).partition(": ")
-        raise ConfigurationError(_with_line(field.split("."), problem, text)) from None
+        raise ConfigurationError(_with_line(field.split("."), problem, FieldLines(text))) from None
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        # a number that is none, or nesting without end: tomllib lets through what int, Decimal and the stack raise
+        raise ConfigurationError(f"is not TOML: {error or type(error).__name__}") from None
     return Policies(by_name, file.default, BypassRules(**file.bypass.model_dump()))
 
 
@@ -204,15 +223,15 @@ def _per_token(amount: Decimal, field: str) -> int:
     return nanos(amount, per=TOKENS_PER_PRICE, field=field)
 
 
-def _complaint(problem: ErrorDetails, text: str) -> str:
+def _complaint(problem: ErrorDetails, lines: FieldLines) -> str:
     parts = [str(part) for part in problem["loc"] if part != "[key]"]
     where = [
         part for before, part in zip(["", *parts], parts, strict=False) if before != "threshold" or part not in RULES
     ]
     said = problem["msg"].removeprefix("Value error, ")
-    return _with_line(where, f"{said[0].lower()}{said[1:]}", text)
+    return _with_line(where, f"{said[0].lower()}{said[1:]}", lines)
 
 
-def _with_line(field: list[str], problem: str, text: str) -> str:
-    line = line_of(field, text)
+def _with_line(field: list[str], problem: str, lines: FieldLines) -> str:
+    line = lines.of(field)
     return f"{'.'.join(field)}{f' (line {line})' if line else ''}: {problem}"

@@ -11,11 +11,12 @@ from marginal.errors import ConfigurationError
 from marginal.policy.calibration import Calibration
 from marginal.policy.scales import Scale
 from marginal.policy.thresholds import Budget, Fixed, SpendRate, TargetRate
+from marginal.policy.tracking import LEAST, MOST
 from marginal.pricing import nanos
 from marginal.routing.policies import Rule
 from marginal.settings.numbers import Amount, Count, Number, Share, Table
 
-MEMORY = 20_000
+MEMORY = 5_000
 """Scores the paper's rule remembers in a service that runs on and on."""
 
 _COLUMNS = {"scores": "score", "shares": "share"}
@@ -47,6 +48,7 @@ class CalibrationTable(Table):
                 deferred_cost=tuple(self.deferred_cost),
                 labels=self.labels,
                 high=scale.high,
+                low=scale.low,
                 least_threshold=scale.low if self.least_threshold is None else self.least_threshold,
             )
         except ValueError as error:
@@ -72,7 +74,7 @@ class BudgetTable(Table):
     per_request: Annotated[Number, Field(gt=0.0)]
     small_cost: Annotated[Number, Field(ge=0.0)]
     large_cost: Annotated[Number, Field(gt=0.0)]
-    memory: Annotated[Count, Field(ge=100, le=1_000_000)] = MEMORY
+    memory: Annotated[Count, Field(ge=100, le=50_000)] = MEMORY
 
     def build(self, scale: Scale, field: str, _: Calibration | None, __: str) -> Rule:
         if self.per_request < self.small_cost:
@@ -202,10 +204,9 @@ def _on(scale: Scale, value: float, field: str) -> float:
 
 
 def _inside(scale: Scale, value: float, field: str) -> float:
-    if not scale.low < value < scale.high:
-        raise ConfigurationError(
-            f"{field}: is {value:g}, must be inside the score's range {scale.low:g} to {scale.high:g}, not at an end"
-        )
+    low, high = scale.at(LEAST), scale.at(MOST)
+    if not low <= value <= high:
+        raise ConfigurationError(f"{field}: is {value:g}, a threshold that moves stays within {low:.4g} to {high:.4g}")
     return value
 
 

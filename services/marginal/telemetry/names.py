@@ -2,8 +2,9 @@
 
 `gen_ai.*` follows the GenAI semantic conventions and, for cost, the open proposal semantic-conventions-genai#443;
 `rpc.*`, `server.*` and `error.type` follow the RPC conventions; what neither names is `marginal.*`. Content attributes
-(`gen_ai.input.messages` and their like) are not here: prompts and answers are never recorded. Cost is on attempts only,
-so that a sum over spans counts nothing twice; the model's own generation spans repeat the tokens, not the cost.
+(`gen_ai.input.messages` and their like) are not here: no span and no metric holds a prompt or an answer. Cost is on
+attempts only, so that a sum over spans counts nothing twice; the model's own generation spans repeat the tokens, not
+the cost.
 """
 
 from typing import Final
@@ -41,6 +42,9 @@ GEN_AI_USAGE_COST_SOURCE: Final = "gen_ai.usage.cost.source"
 TIER: Final = "marginal.tier"
 ATTEMPT_OUTCOME: Final = "marginal.attempt.outcome"
 CANCELLED: Final = "marginal.cancelled"
+ENGINE_QUEUE_SECONDS: Final = "marginal.engine.queue_seconds"
+ENGINE_PROMPT_SECONDS: Final = "marginal.engine.prompt_seconds"
+ENGINE_GENERATION_SECONDS: Final = "marginal.engine.generation_seconds"
 VERDICT: Final = "marginal.verdict"
 REASON: Final = "marginal.reason"
 SCORE_NAME: Final = "marginal.score.name"

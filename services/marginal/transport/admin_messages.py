@@ -78,7 +78,6 @@ def _tenant_to_proto(tenant: TenantOverview, currency: str) -> admin_pb2.TenantS
         spend_per_request=money(round(tally.spend_nanos), currency),
         always_large_per_request=money(round(tally.always_large_nanos), currency),
         lessons=tenant.lessons,
-        held=tenant.held,
     )
 
 
@@ -111,7 +110,6 @@ def _tenant_from_proto(tenant: admin_pb2.TenantState) -> TenantOverview:
         tenant.threshold,
         tenant.requests,
         tenant.lessons,
-        tenant.held,
         Tally(
             tenant.deferral_share,
             tenant.degraded_share,

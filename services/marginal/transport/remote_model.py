@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
-from marginal.errors import TierUnavailable
+from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, TierUnavailable
 from marginal.tokens import Chunk, Generation, ModelDescription
 from marginal.transport import model_messages
 from marginal.transport.model_servicer import SERVICE
@@ -65,7 +65,7 @@ class RemoteModel:
                     await call.code()  # the trailers, so that closing does not cancel a call that has ended well
                 yield chunk
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+            raise ours(error_from_rpc(error)) from None
         except asyncio.CancelledError:
             if _cancelled_here():
                 raise
@@ -84,6 +84,13 @@ async def connected(target: str, tracer: CallTracer | None = None) -> AsyncItera
         grpc.aio.insecure_channel(address, options=RECONNECT_OPTIONS) as any_,
     ):
         yield RemoteModel(serving, even_not_serving=any_)
+
+
+def ours(error: MarginalError) -> MarginalError:
+    """A rule that the service does not know is no mistake of the caller's, who never saw it."""
+    if isinstance(error, InvalidRequest) and error.field.startswith("early_stop"):
+        return BackendProtocol(f"the model service refused {error.field}: it must be of this version or newer")
+    return error
 
 
 def _cancelled_here() -> bool:

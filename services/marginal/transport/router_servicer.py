@@ -2,6 +2,8 @@
 
 import re
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -45,8 +47,8 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         async def send(delta: Delta) -> None:
             await context.write(router_messages.delta_to_proto(delta, margins=request.return_margins))
 
-        record = await self._route(request, context, send, lambda: False)
-        await context.write(router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record)))
+        async with self._routed(request, context, send, lambda: False) as record:
+            await context.write(router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record)))
 
     async def Complete(self, request: router_pb2.CompleteRequest, context: Any) -> router_pb2.CompleteResponse:
         pieces: list[str] = []
@@ -58,18 +60,20 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             pieces.clear()
             return True
 
-        record = await self._route(request.request, context, collect, retract)
-        return router_pb2.CompleteResponse(text="".join(pieces), final=router_messages.final_to_proto(record))
+        async with self._routed(request.request, context, collect, retract) as record:
+            return router_pb2.CompleteResponse(text="".join(pieces), final=router_messages.final_to_proto(record))
 
-    async def _route(
+    @asynccontextmanager
+    async def _routed(
         self, asked: router_pb2.RouterServiceGenerateRequest, context: Any, send: Send, retract: Retract
-    ) -> CostRecord:
+    ) -> AsyncIterator[CostRecord]:
         request_id, tenant = uuid.uuid4().hex, _tenant(context.invocation_metadata())
         context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id),))
         request = router_messages.request_from_proto(asked, self._limits, request_id=request_id, tenant=tenant)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
         with self._tracer.tenant(tenant):
-            return await self._router.route(request, send, timeout=timeout, retract=retract)
+            async with self._router.route(request, send, timeout=timeout, retract=retract) as record:
+                yield record
 
 
 def _tenant(metadata: Any) -> str:

@@ -11,7 +11,6 @@ import pytest
 from marginal.entrypoints.policy_keeping import LOOK_SECONDS, PolicyKeeper
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.routing.book import Learner
-from marginal.routing.records import CostRecord
 from unit.telemetry.spans import MemoryLog
 from unit.telemetry.test_metrics import Counted
 
@@ -28,7 +27,25 @@ version = "1"
 score = "min_margin"
 threshold = { rule = "target_rate", rate = 0.3, start = 0.5 }
 """
-KEPT = CostRecord("r", "", "acme", "one", "1", "USD", Decision(Verdict.KEEP, Reason.SCORE, score=0.9), (), 0)
+KEPT = Decision(Verdict.KEEP, Reason.SCORE, score=0.9)
+
+
+TWO = (
+    FILE
+    + """
+[policies.two]
+version = "1"
+score = "min_margin"
+threshold = { rule = "target_rate", rate = 0.3, start = 0.6 }
+"""
+)
+
+
+def saved(keeper: PolicyKeeper) -> str:
+    """A state in which the first learner is good and the second is not."""
+    [good] = keeper.book.snapshot()
+    bad = good | {"tenant": "other", "state": {"place": 10**400, "owed": 0.0}}
+    return json.dumps({"version": 1, "learners": [good, bad]})
 
 
 class Kept:
@@ -102,7 +119,7 @@ async def test_what_was_learnt_is_there_after_a_restart(kept: Kept) -> None:
     keeper = kept.keeper()
     async with keeper.running():
         for _ in range(10):
-            acme(keeper).learn(KEPT)
+            acme(keeper).judged(KEPT, deferrable=True)
     restarted = kept.keeper()
     assert acme(restarted).threshold.value == pytest.approx(acme(keeper).threshold.value)
     assert acme(restarted).threshold.value != 0.5
@@ -110,15 +127,49 @@ async def test_what_was_learnt_is_there_after_a_restart(kept: Kept) -> None:
 
 async def test_a_state_file_is_never_seen_half_written(kept: Kept) -> None:
     keeper = kept.keeper()
-    acme(keeper).learn(KEPT)
-    keeper.save()
+    acme(keeper).judged(KEPT, deferrable=True)
+    await keeper.save()
     assert [path.name for path in kept.state_file.parent.iterdir()] == ["thresholds.json"]
     assert json.loads(kept.state_file.read_text())["version"] == 1
 
 
+async def test_a_file_that_is_still_being_written_is_not_taken(kept: Kept) -> None:
+    kept.policy_file.write_text(TWO)
+    keeper = kept.keeper()
+    other = keeper.book.learner(keeper.book.policy("two"), task="", tenant="acme")
+    other.judged(KEPT, deferrable=True)
+    async with keeper.running():
+        kept.policy_file.write_text(FILE)  # a prefix of it that is a policy file too
+        await asyncio.sleep(1.2 * LOOK_SECONDS)
+        kept.policy_file.write_text(TWO.replace('version = "1"', 'version = "9"'))
+        await until(lambda: keeper.book.policy("").version == "9")
+    assert (
+        keeper.book.learner(keeper.book.policy("two"), task="", tenant="acme").threshold.value == other.threshold.value
+    )
+    assert len(kept.events("policies_reloaded")) == 1
+
+
+@pytest.mark.parametrize("value", ["1e99999999999999999999", "9" * 5000, "[" * 100_000])
+async def test_a_number_that_no_parser_takes_does_not_stop_the_following(kept: Kept, value: str) -> None:
+    keeper = kept.keeper()
+    async with keeper.running():
+        kept.policy_file.write_text(FILE.replace("start = 0.5", f"start = {value}"))
+        await until(lambda: keeper.source.refused)
+        kept.policy_file.write_text(FILE.replace('version = "1"', 'version = "2"'))
+        await until(lambda: keeper.book.policy("").version == "2")
+
+
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"version": 2, "learners": []}', '{"version": 1, "learners": [{"policy": "one"}]}', "\x00", "null"],
+    [
+        "{",
+        "[]",
+        '{"version": 2, "learners": []}',
+        '{"version": 1, "learners": [{"policy": "one"}]}',
+        "\x00",
+        "null",
+        "[" * 200_000,
+    ],
 )
 async def test_a_state_file_that_cannot_be_read_is_set_aside(kept: Kept, text: str) -> None:
     kept.state_file.parent.mkdir()
@@ -129,9 +180,24 @@ async def test_a_state_file_that_cannot_be_read_is_set_aside(kept: Kept, text: s
     assert len(kept.events("thresholds start anew")) == 1
 
 
+async def test_a_state_is_restored_whole_or_not_at_all(kept: Kept) -> None:
+    keeper = kept.keeper()
+    acme(keeper).judged(KEPT, deferrable=True)
+    kept.state_file.parent.mkdir()
+    kept.state_file.write_text(saved(keeper))
+    assert acme(kept.keeper()).threshold.value == 0.5
+    assert kept.state_file.with_suffix(".unreadable").exists()
+
+
+async def test_nothing_is_written_when_nothing_was_learnt(kept: Kept) -> None:
+    keeper = kept.keeper()
+    await keeper.save()
+    assert not kept.state_file.exists()
+
+
 async def test_a_state_that_cannot_be_saved_is_told_and_harms_nobody(kept: Kept) -> None:
     kept.state_file.parent.write_text("a file where a directory should be")
     keeper = kept.keeper()
-    acme(keeper).learn(KEPT)
-    keeper.save()
+    acme(keeper).judged(KEPT, deferrable=True)
+    await keeper.save()
     assert len(kept.events("thresholds were not saved")) == 1

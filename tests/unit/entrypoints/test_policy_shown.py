@@ -21,8 +21,8 @@ from marginal.transport.admin_messages import overview_from_proto, overview_to_p
 from unit.routing.cascade import UNSURE, Cascade, script
 
 TALLY = Tally(deferral_share=0.303, degraded_share=0.01, spend_nanos=5_400, always_large_nanos=18_500)
-ACME = TenantOverview("acme", 0.31, requests=1_200, lessons=1_180, held=False, tally=TALLY)
-OTHER = TenantOverview("other", 0.9, requests=3, lessons=0, held=True, tally=Tally())
+ACME = TenantOverview("acme", 0.31, requests=1_200, lessons=1_180, tally=TALLY)
+OTHER = TenantOverview("other", 0.9, requests=3, lessons=0, tally=Tally())
 OWN = CriterionOverview("", "min_margin", 8, "target_rate", "holds a deferral share of 30.0%", 0.3, (ACME, OTHER))
 TASK = CriterionOverview("maths", "mean_logprob", 0, "fixed", "defers below -0.5", -0.5, ())
 SEEN = Overview(
@@ -43,7 +43,7 @@ def text(seen: Overview, *, width: int = 100) -> str:
 def test_a_line_per_tenant_and_task_fits_a_terminal() -> None:
     shown = text(SEEN, width=80)
     assert "…" not in shown
-    for words in ("acme", "0.31", "1,200", "30.3%", "$0.00540", "71%", "0.9 held", "task maths", "-0.5"):
+    for words in ("acme", "0.31", "1,200", "30.3%", "$0.00540", "71%", "0.9", "task maths", "-0.5"):
         assert words in shown
 
 

@@ -82,10 +82,10 @@ def test_a_fixed_threshold_is_indifferent_to_the_order_as_a_whole(found: Drift) 
 
 
 def test_everything_is_told_and_repeatable() -> None:
-    told: list[None] = []
+    told: list[str] = []
     plan = replace(PLAN, budgets=(2.0, 4.0), seeds=1)
     run = recorded(200)
-    first = drift(run, plan, tell=lambda: told.append(None))
+    first = drift(run, plan, tell=told.append)
     assert len(told) == passages(plan) == len(ORDERS) * len(RULES) * 2
     assert drift(run, plan) == first
 

@@ -84,10 +84,9 @@ def test_logit_margins_and_shares_of_classes_do_not_depend_on_a_common_factor(to
 
 
 @given(tokens())
-def test_the_logit_margin_ranks_like_the_relative_probability_margin(token: Token) -> None:
+def test_the_logit_margin_is_the_logarithm_of_the_odds(token: Token) -> None:
     best, second = (math.exp(other.logprob) for other in token.alternatives[:2])
-    relative = (best - second) / (best + second)
-    assert SCORES["first_token_logit_margin"].scale.place(open_logit_margin(token)) == pytest.approx(relative)
+    assert open_logit_margin(token) == pytest.approx(min(100.0, math.log(best / second)))
 
 
 @given(tokens())
@@ -231,17 +230,41 @@ def test_truncated_alternatives_never_make_choices_look_surer(token: Token) -> N
         (blind(), Gap.MISSING),
         (Token("a", None, (Alternative("a", -0.1),)), Gap.TRUNCATED),
         (Token("a", math.nan, (Alternative("a", math.nan), Alternative("b", -2.0))), Gap.NOT_FINITE),
-        (Token("a", -math.inf, (Alternative("a", -0.1), Alternative("b", -math.inf))), Gap.NOT_FINITE),
         (Token("a", 0.3, (Alternative("a", 0.3), Alternative("b", -2.0))), Gap.NOT_FINITE),
         (Token("a", math.inf, (Alternative("a", math.inf), Alternative("b", -math.inf))), Gap.NOT_FINITE),
     ],
-    ids=["none", "only one", "nan", "minus infinity", "a probability over one", "both infinities"],
+    ids=["none", "only one", "nan", "a probability over one", "both infinities"],
 )
 def test_missing_or_impossible_evidence_is_no_score_with_a_reason(token: Token, reason: Gap) -> None:
     for name in SCORES:
         with pytest.raises(EvidenceGap) as raised:
             SCORES[name].start(window=1).observe(token)
         assert raised.value.reason in (reason, Gap.MISSING)
+
+
+def test_an_alternative_that_sampling_has_cut_counts_as_next_to_nothing() -> None:
+    cut = Token("a", -0.1, (Alternative("a", -0.1), Alternative("b", -math.inf)))
+    assert margin(cut) == pytest.approx(math.exp(-0.1))
+    assert open_logit_margin(cut) == pytest.approx(99.9)
+
+
+@given(st.integers(2, 64), st.lists(st.floats(0.001, 1.0), min_size=2, max_size=20), st.floats(0.1, 1.0))
+def test_class_shares_sum_to_one_and_their_entropy_stays_in_range(
+    classes: int, weights: list[float], listed: float
+) -> None:
+    total = math.fsum(weights) / listed
+    names = [f"c{index:02d}" for index in range(max(classes, len(weights)))]
+    token = spread({name: weight / total for name, weight in zip(names, sorted(weights)[::-1], strict=False)})
+    shares = class_shares(token, names)
+    assert math.fsum(shares) == pytest.approx(1.0)
+    assert shares == sorted(shares, reverse=True)
+    assert SCORES["entropy"].scale.low - 1e-9 <= negative_entropy(token, names) <= 0.0
+
+
+@pytest.mark.parametrize(("quantile", "count", "rank"), [(0.07, 100, 7), (0.28, 25, 7), (0.55, 100, 55), (0.14, 50, 7)])
+def test_a_quantile_is_not_led_astray_by_rounding(quantile: float, count: int, rank: int) -> None:
+    answer = [sure(index / count) for index in range(count)]
+    assert judge("quantile_margin", answer, quantile=quantile) == pytest.approx((rank - 1) / count)
 
 
 def test_an_answer_outside_the_choices_is_no_score() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.policy.scales import LOGIT, LOGPROB, UNIT, Scale
-from marginal.policy.thresholds import LEAST, MOST, WARM_UP, Budget, Fixed, Lesson, SpendRate, TargetRate, Threshold
+from marginal.policy.thresholds import WARM_UP, Budget, Fixed, Lesson, SpendRate, TargetRate, Threshold
+from marginal.policy.tracking import LEAST, MOST
 
 RULES: dict[str, Callable[[], Threshold]] = {
     "fixed": lambda: Fixed(0.4),
@@ -100,6 +101,28 @@ class TestTargetRate:
             assert LEAST <= rule.value <= MOST
             assert abs(rule.value - before) <= 0.2 + 1e-12
 
+    def test_what_was_deferred_too_little_is_made_up_for(self) -> None:
+        rule = TargetRate(0.3)
+        for _ in range(300):
+            rule.learn(Lesson(Decision(Verdict.KEEP, Reason.SCORE)))
+        deferrals = 0
+        for _ in range(300):
+            rule.learn(Lesson(Decision(Verdict.DEFER, Reason.SCORE)))
+            deferrals += rule.value > 0.5
+        owing = TargetRate(0.3, start=0.999)
+        without = 0
+        for _ in range(300):
+            owing.learn(Lesson(Decision(Verdict.DEFER, Reason.SCORE)))
+            without += owing.value > 0.5
+        assert deferrals > without
+
+    def test_an_unreachable_target_does_not_wind_it_up(self) -> None:
+        short, long = TargetRate(0.3), TargetRate(0.3)
+        for rule, keeps in ((short, 1_000), (long, 100_000)):
+            for _ in range(keeps):
+                rule.learn(Lesson(Decision(Verdict.KEEP, Reason.SCORE)))
+        assert long.state() == short.state()
+
     def test_it_asks_for_nothing_but_verdicts_so_that_censored_scores_do_not_matter(self) -> None:
         one, other = TargetRate(0.3), TargetRate(0.3)
         for score in drifting(300):
@@ -122,6 +145,22 @@ class TestSpendRate:
             spent.append(seen.cost_nanos)
         assert sum(spent[500:]) / len(spent[500:]) == pytest.approx(4_000, rel=0.02)
 
+    def test_a_request_under_way_counts_as_expected_and_is_settled_when_it_has_ended(self) -> None:
+        at_once, later = (SpendRate(3_000, kept_nanos=1_000, deferred_nanos=11_000, start=0.5) for _ in range(2))
+        for score in drifting(400):
+            cost = 21_000 if score < at_once.value else 900
+            at_once.learn(lesson(score, at_once, cost_nanos=cost))
+            under_way = Lesson(lesson(score, later).decision)
+            reckoned = later.learn(under_way)
+            cost = 21_000 if under_way.deferred else 900
+            later.settle(Lesson(under_way.decision, cost), reckoned=reckoned)
+        assert later.value == pytest.approx(at_once.value, abs=0.1)
+
+    def test_what_was_not_settled_moves_as_much_as_was_expected(self) -> None:
+        rule = SpendRate(3_000, kept_nanos=1_000, deferred_nanos=11_000)
+        assert rule.learn(Lesson(Decision(Verdict.DEFER, Reason.SCORE))) == 11_000
+        assert rule.learn(Lesson(Decision(Verdict.KEEP, Reason.SCORE))) == 1_000
+
     def test_one_dear_request_moves_it_by_a_bounded_step(self) -> None:
         rule = SpendRate(3_000, kept_nanos=1_000, deferred_nanos=11_000)
         before = rule.value
@@ -130,20 +169,30 @@ class TestSpendRate:
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
-def test_what_was_learnt_survives_a_restart(name: str) -> None:
+def test_a_rule_goes_on_after_a_restart_as_if_there_had_been_none(name: str) -> None:
     rule, restored = RULES[name](), RULES[name]()
+
+    def learnt(one: Threshold, score: float) -> float:
+        one.learn(lesson(score, one, cost_nanos=15_000 if score < one.value else 700))
+        return one.value
+
     for score in drifting(300):
-        rule.learn(lesson(score, rule, cost_nanos=2_000))
+        learnt(rule, score)
     restored.restore(json.loads(json.dumps(rule.state())))
     assert restored.value == rule.value
     for score in drifting(50):
-        rule.learn(lesson(score, rule, cost_nanos=2_000))
-        restored.learn(lesson(score, restored, cost_nanos=2_000))
-    assert restored.value == pytest.approx(rule.value, abs=0.05)
+        assert learnt(restored, score) == pytest.approx(learnt(rule, score), abs=1e-9)
 
 
 @pytest.mark.parametrize("value", [None, "0.5", math.nan, math.inf, True, [1.0]])
 def test_a_state_that_is_no_number_is_not_taken(value: object) -> None:
     for rule in (TargetRate(0.3), SpendRate(3_000, kept_nanos=1_000, deferred_nanos=11_000)):
         with pytest.raises((TypeError, ValueError, KeyError)):
-            rule.restore({"place": value, "owed": 0.0, "kept_nanos": 1.0, "deferred_nanos": 2.0})  # type: ignore[dict-item]
+            rule.restore({**rule.state(), "place": value})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(("name", "value"), [("kept_nanos", -1.0), ("deferred_nanos", 1e300), ("kept_seen", -3)])
+def test_a_state_that_no_traffic_could_have_made_is_not_taken(name: str, value: float) -> None:
+    rule = SpendRate(3_000, kept_nanos=1_000, deferred_nanos=11_000)
+    with pytest.raises(ValueError, match="state holds"):
+        rule.restore({**rule.state(), name: value})

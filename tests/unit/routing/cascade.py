@@ -56,6 +56,7 @@ class Cascade:
 
     def __post_init__(self) -> None:
         self.deltas: list[Delta] = []
+        self.served: list[CostRecord] = []
         self.recorder = RememberingRecorder()
         self.clock = SteppingClock()
         self.small_model = ScriptedModel(lambda _: self.small, name="tiny")
@@ -93,7 +94,9 @@ class Cascade:
         request = Request(
             "request-1", generation, policy=policy, task=task, mode=mode, on_degrade=on_degrade, tenant=tenant
         )
-        return await self.router.route(request, self.send, timeout=seconds, retract=self.retract)
+        async with self.router.route(request, self.send, timeout=seconds, retract=self.retract) as record:
+            self.served.append(record)
+        return record
 
     async def send(self, delta: Delta) -> None:
         self.deltas.append(delta)

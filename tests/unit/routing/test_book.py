@@ -1,17 +1,19 @@
 """What rules learn from, whose it is, and what is kept when policies change or a router starts again."""
 
+import asyncio
 import json
 from dataclasses import replace
 
 import pytest
 
-from marginal.errors import TierUnavailable
+from evidence import sure
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.policy.thresholds import Lesson, TargetRate
 from marginal.routing.book import MOST_LEARNERS, Learner
-from marginal.routing.policies import Policies
-from marginal.routing.records import CANCELLED, CostRecord, DegradedReason
+from marginal.routing.policies import DegradeRules, Policies
+from marginal.routing.records import CostRecord, DegradedReason
 from marginal.routing.requests import Mode, OnDegrade
+from marginal.routing.tiers import FAILURES_IN_A_ROW
 from marginal.tokens import Tier
 from unit.routing.cascade import LARGE, SURE, UNSURE, Cascade, criterion, script
 from unit.routing.test_router import DOWN
@@ -21,15 +23,20 @@ RECORD = CostRecord("id", "", "default", "test", "1", "USD", None, (), 0)
 
 
 class Listening:
-    """A rule that remembers its lessons."""
+    """A rule that remembers its lessons, and reckons with a cost of 7 for each."""
 
     value = 0.5
 
     def __init__(self) -> None:
         self.lessons: list[Lesson] = []
+        self.settled: list[tuple[int | None, float]] = []
 
-    def learn(self, lesson: Lesson) -> None:
+    def learn(self, lesson: Lesson) -> float:
         self.lessons.append(lesson)
+        return 7.0
+
+    def settle(self, lesson: Lesson, *, reckoned: float) -> None:
+        self.settled.append((lesson.cost_nanos, reckoned))
 
     def state(self) -> dict[str, float]:
         return {"lessons": float(len(self.lessons))}
@@ -48,41 +55,73 @@ def listening() -> tuple[Learner, Listening]:
     return Learner(criterion(lambda: rule)), rule  # type: ignore[arg-type, return-value]
 
 
-def learnt(*records: CostRecord) -> list[Verdict]:
-    learner, rule = listening()
-    for each in records:
-        learner.learn(each)
-    return [lesson.decision.verdict for lesson in rule.lessons]
-
-
 class TestWhatIsALesson:
-    def test_a_request_that_was_judged_and_answered_is(self) -> None:
-        assert learnt(record(KEEP), record(DEFER)) == [KEEP, DEFER]
-
-    def test_one_that_its_caller_gave_up_is_too(self) -> None:
-        assert learnt(record(DEFER, error=CANCELLED)) == [DEFER]
+    def test_a_verdict_is_when_it_falls(self) -> None:
+        learner, rule = listening()
+        assert learner.judged(Decision(DEFER, Reason.SCORE, score=0.4), deferrable=True) == 7.0
+        assert [lesson.decision.verdict for lesson in rule.lessons] == [DEFER]
 
     @pytest.mark.parametrize("reason", [Reason.NO_SCORE, Reason.MODE, Reason.SMALL_UNAVAILABLE])
     def test_one_without_a_score_or_with_its_tier_named_is_not(self, reason: Reason) -> None:
-        assert learnt(replace(RECORD, decision=Decision(DEFER, reason)), RECORD) == []
+        learner, rule = listening()
+        assert learner.judged(Decision(DEFER, reason), deferrable=True) is None
+        assert rule.lessons == []
 
-    def test_a_degraded_one_is_not_and_neither_are_keeps_until_a_deferral_is_served_again(self) -> None:
-        outage = (record(KEEP), record(DEFER, degraded=True), record(KEEP), record(DEFER, degraded=True), record(KEEP))
-        assert learnt(*outage, record(DEFER), record(KEEP)) == [KEEP, DEFER, KEEP]
+    @pytest.mark.parametrize("verdict", [KEEP, DEFER])
+    def test_none_is_while_the_large_tier_is_out_of_reach(self, verdict: Verdict) -> None:
+        learner, rule = listening()
+        assert learner.judged(Decision(verdict, Reason.SCORE, score=0.4), deferrable=False) is None
+        assert rule.lessons == []
 
-    def test_a_deferral_that_failed_holds_the_rule_like_a_degraded_one(self) -> None:
-        assert learnt(record(DEFER, error="TierUnavailable"), record(KEEP)) == []
+    @pytest.mark.parametrize(
+        ("ended", "settled"),
+        [(record(DEFER), [(0, 7.0)]), (record(DEFER, degraded=True), []), (record(KEEP, error="Cancelled"), [])],
+        ids=["answered", "degraded", "given up"],
+    )
+    def test_only_what_was_answered_settles_its_cost(self, ended: CostRecord, settled: list[object]) -> None:
+        learner, rule = listening()
+        learner.ended(ended, reckoned=7.0)
+        assert rule.settled == settled
 
     async def test_an_outage_leaves_the_threshold_where_it_was(self) -> None:
         rule = TargetRate(0.3, start=0.5)
         cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN), threshold=rule)
-        await cascade.ask()
+        for _ in range(FAILURES_IN_A_ROW):
+            await cascade.ask()
+        known = rule.value
         for _ in range(50):
-            cascade.small = script(SURE)
+            for answer in (SURE, UNSURE):
+                cascade.small = script(answer)
+                await cascade.ask()
+        assert rule.value == known
+
+    async def test_a_tier_that_hangs_does_not_drive_the_threshold_up(self) -> None:
+        rule = TargetRate(0.3, start=0.5)
+        hanging = script(LARGE, delay=10.0)
+        cascade = Cascade(large=hanging, threshold=rule, degrade=DegradeRules(silence_seconds=0.2))
+        answers = [SURE if turn % 10 > 2 else UNSURE for turn in range(200)]
+
+        async def one(turn: int) -> None:
+            await asyncio.sleep(turn * 0.001)
+            cascade.small = script(answers[turn])
             await cascade.ask()
-            cascade.small = script(UNSURE)
+
+        await asyncio.gather(*map(one, range(200)))
+        assert rule.value == pytest.approx(0.5, abs=0.05)
+
+    async def test_a_slow_large_tier_does_not_make_the_threshold_swing(self) -> None:
+        rule = TargetRate(0.3, start=0.3)
+        cascade = Cascade(large=script(LARGE, delay=0.3), threshold=rule)
+        seen: list[float] = []
+
+        async def one(turn: int) -> None:
+            await asyncio.sleep(turn * 0.002)
+            cascade.small = script((sure((turn * 0.618) % 1.0),))
             await cascade.ask()
-        assert rule.value == 0.5
+            seen.append(rule.value)
+
+        await asyncio.gather(*map(one, range(400)))
+        assert max(seen) - min(seen) < 0.2
 
     async def test_an_override_leaves_the_threshold_where_it_was(self) -> None:
         rule = TargetRate(0.3, start=0.5)
@@ -91,25 +130,30 @@ class TestWhatIsALesson:
         await cascade.ask(mode=Mode.SMALL_ONLY)
         assert rule.value == 0.5
 
-    async def test_refusing_to_degrade_is_no_lesson(self) -> None:
+    @pytest.mark.parametrize("on_degrade", OnDegrade)
+    async def test_too_little_time_for_the_large_tier_is_no_lesson(self, on_degrade: OnDegrade) -> None:
         rule = TargetRate(0.3, start=0.5)
-        cascade = Cascade(small=script(UNSURE), large=script(LARGE, DOWN), threshold=rule)
-        with pytest.raises(TierUnavailable):
-            await cascade.ask(on_degrade=OnDegrade.FAIL)
+        cascade = Cascade(threshold=rule, degrade=DegradeRules(large_floor_seconds=20.0))
+        await cascade.ask(on_degrade=on_degrade)
         assert rule.value == 0.5
 
-    async def test_the_cost_of_a_lesson_is_what_all_attempts_cost(self) -> None:
+    async def test_the_cost_that_is_settled_is_what_all_attempts_cost(self) -> None:
         rule = Listening()
         cascade = Cascade(small=script(UNSURE), threshold=rule)  # type: ignore[arg-type]
         told = await cascade.ask()
-        assert [lesson.cost_nanos for lesson in rule.lessons] == [told.total_nanos]
+        assert rule.settled == [(told.total_nanos, 7.0)]
 
 
 def test_a_tally_is_of_what_the_criterion_judged() -> None:
     learner, _ = listening()
-    learner.learn(replace(RECORD, decision=Decision(DEFER, Reason.MODE), always_large_nanos=10))
-    learner.learn(replace(record(DEFER), always_large_nanos=4))
-    learner.learn(replace(record(KEEP, degraded=True), always_large_nanos=2))
+    learner.ended(replace(RECORD, decision=Decision(DEFER, Reason.MODE), always_large_nanos=10), reckoned=None)
+    for ended in (
+        replace(record(DEFER), always_large_nanos=4),
+        replace(record(KEEP, degraded=True), always_large_nanos=2),
+    ):
+        assert ended.decision is not None
+        learner.judged(ended.decision, deferrable=True)
+        learner.ended(ended, reckoned=7.0)
     tally = learner.tally
     assert learner.requests == 2
     assert (tally.deferral_share, tally.degraded_share, tally.always_large_nanos) == (0.5, 0.5, 3.0)
@@ -135,13 +179,19 @@ class TestWhoseItIs:
         assert (await cascade.ask(task="weather")).decision.threshold == 0.5
         assert (await cascade.ask()).task == ""
 
-    def test_tenants_that_nobody_saw_for_long_make_room(self) -> None:
+    def test_the_tenant_that_nobody_saw_for_longest_makes_room(self) -> None:
         cascade = Cascade()
         policy = cascade.book.policy("")
-        first = cascade.book.learner(policy, task="", tenant="first")
-        for number in range(MOST_LEARNERS):
-            cascade.book.learner(policy, task="", tenant=f"tenant-{number}")
-        assert cascade.book.learner(policy, task="", tenant="first") is not first
+
+        def learner(tenant: str) -> Learner:
+            return cascade.book.learner(policy, task="", tenant=tenant)
+
+        first, seen_again = learner("first"), learner("seen again")
+        for number in range(MOST_LEARNERS - 1):
+            learner("seen again")
+            learner(f"tenant-{number}")
+        assert learner("seen again") is seen_again
+        assert learner("first") is not first
 
 
 def _moving(cascade: Cascade, *, fingerprint: str, start: float = 0.5) -> Policies:

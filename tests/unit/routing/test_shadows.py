@@ -126,10 +126,51 @@ async def test_a_router_that_stops_ends_its_shadows_and_leaves_their_records() -
     cascade = Cascade(mode=Mode.SHADOW, large=script(LARGE, delay=5.0))
     await cascade.ask()
     await asyncio.sleep(0.01)
-    await cascade.shadows.drained()
+    await cascade.shadows.drained(0.02)
     [record] = cascade.recorder.records
     assert record.attempts[-1].outcome is Outcome.SHADOW
     assert cascade.large_model.active == 0
+
+
+async def test_a_router_that_stops_lets_its_shadows_end_in_time() -> None:
+    cascade = Cascade(mode=Mode.SHADOW, large=script(LARGE, delay=0.02))
+    await cascade.ask()
+    await cascade.shadows.drained(5.0)
+    assert cascade.recorder.records[0].comparison is not None
+
+
+async def test_a_shadow_asks_for_no_evidence_and_never_stops_early() -> None:
+    cascade = Cascade(mode=Mode.SHADOW)
+    await cascade.ask()
+    await settled(cascade)
+    asked = cascade.large_model.runs[-1].generation
+    assert (asked.alternatives, asked.early_stop) == (0, None)
+
+
+async def test_what_is_asked_for_by_hand_is_no_part_of_the_sample() -> None:
+    cascade = Cascade(lot=0.99)
+    for mode, policy_mode in ((Mode.SHADOW, Mode.AUTO), (Mode.AUTO, Mode.SHADOW)):
+        cascade = Cascade(mode=policy_mode)
+        await cascade.ask(mode=mode)
+        await settled(cascade)
+        assert cascade.recorder.records[0].sampled is (policy_mode is Mode.SHADOW)
+
+
+async def test_a_shadow_costs_its_hour_what_it_really_cost() -> None:
+    cascade = Cascade(mode=Mode.SHADOW)
+    told = await cascade.ask()
+    await settled(cascade)
+    [record] = cascade.recorder.records
+    assert cascade.shadows.by_policy["test"].hour_nanos == record.total_nanos - told.total_nanos
+
+
+async def test_an_hour_that_turns_meanwhile_is_not_credited_with_the_last_one() -> None:
+    cascade = Cascade(mode=Mode.SHADOW, large=script(LARGE, delay=0.05), shadow=ShadowRules(concurrency=2))
+    await cascade.ask()
+    cascade.clock.now += HOUR_SECONDS
+    await cascade.ask()
+    await settled(cascade)
+    assert cascade.shadows.by_policy["test"].hour_nanos >= 0
 
 
 async def test_the_threshold_does_not_learn_what_shadows_cost() -> None:
