@@ -196,7 +196,14 @@ def test_a_routers_log_becomes_a_run(tmp_path: Path) -> None:
     ]
     shadow = {"agrees": True, "scores": {"min_margin": 0.93}}
     records = [
-        {"event": "cost_record", "request_id": id_, "currency": "USD", "attempts": attempts, "shadow": shadow}
+        {
+            "event": "cost_record",
+            "request_id": id_,
+            "currency": "USD",
+            "sampled": True,
+            "attempts": attempts,
+            "shadow": shadow,
+        }
         for id_ in ("1", "2")
     ]
     for there in (0, 1):
