@@ -55,24 +55,21 @@ def drift_command(
 def show(found: Drift, plan: Plan, console: Console) -> None:
     """Writes the table and what it says."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("order", "rule"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("budget", "spent", "deferred", "target", "furthest", "accuracy", "gain", "least"):
+    table.add_column("order, budget, rule", no_wrap=True)
+    for heading in ("spent", "deferred", "furthest", "accuracy", "gain", "least"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found.findings:
         first = one.rule == RULES[0]
+        if first:
+            table.add_row(Text(f"{one.order}, {one.budget:g}: target {one.target:.1%}", "bold"))
         table.add_row(
-            one.order if first else "",
-            one.rule,
-            f"{one.budget:g}" if first else "",
+            f"  {one.rule}",
             f"{one.spend:.1%}",
             f"{one.share:.1%}",
-            f"{one.target:.1%}",
             f"{100 * one.share_error:.1f}",
             f"{one.accuracy:.2%}",
             "" if first else f"{100 * one.gain:+.2f}",
             "" if first else f"{100 * one.least_gain:+.2f}",
-            end_section=one.rule == RULES[-1],
         )
     console.print(table)
     console.print()
