@@ -54,7 +54,7 @@ def drift_command(
 
 def show(found: Drift, plan: Plan, console: Console) -> None:
     """Writes the table and what it says."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("order, budget, rule", no_wrap=True)
     for heading in ("spent", "deferred", "furthest", "accuracy", "gain", "least"):
         table.add_column(heading, justify="right", no_wrap=True)
