@@ -35,7 +35,11 @@ class TierUnavailable(ModelFault):
 
 
 class Overloaded(ModelFault):
-    """The model is up but takes no further request now."""
+    """The model is up but takes no further request now; `retry_seconds` is when it will, if it says so."""
+
+    def __init__(self, text: str, *, retry_seconds: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_seconds = retry_seconds
 
 
 class StreamInterrupted(ModelFault):

@@ -102,21 +102,38 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineTimes:
+    """Seconds that an engine says it took: in its queue, on the prompt, on the answer; None is not told."""
+
+    queue_seconds: float | None = None
+    prompt_seconds: float | None = None
+    generation_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a generation: tokens in order, the cumulative usage, and at the end why it ended."""
+    """A piece of a generation: tokens in order, the cumulative usage, and at the end why it ended.
+
+    `times` are with the finish, from engines that tell them.
+    """
 
     tokens: tuple[Token, ...]
     usage: Usage
     finish: FinishReason | None = None
+    times: EngineTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a probe saw of a model's log-probabilities; `shortfall` says in words what is missing."""
+    """What a probe saw of a model's log-probabilities; `shortfall` says in words what is missing.
+
+    `before_sampling` says whether they are the model's own, untouched by the temperature; None is not known.
+    """
 
     shortfall: str | None
     tokens: int = 0
     alternatives: int = 0
+    before_sampling: bool | None = None
 
     @property
     def proven(self) -> bool:

@@ -5,16 +5,22 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 
+from dialects.server import DialectServer
+from engines.llama_server import LlamaServer
+from marginal.backends.endpoints import Endpoint, Endpoints
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
+from marginal.backends.openai_compatible import OpenAICompatible
 from marginal.backends.script_names import token_with_margin
 from marginal.backends.scripted import Script, ScriptedModel
+from marginal.backends.tgi import TextGenerationInference
 from marginal.models.fetch import resolve
 from marginal.routing.ports import LanguageModel
-from marginal.tokens import FinishReason, Generation, Usage
+from marginal.tokens import EngineTimes, FinishReason, Generation, Usage
 from marginal.transport.guard import Guard
 from marginal.transport.model_servicer import ModelServicer
 from marginal.transport.remote_model import connected
@@ -22,6 +28,9 @@ from marginal.transport.server import options
 from marginal.transport.validation import Limits
 
 PARALLEL = 4
+HOME_TEMPLATE = "<|user|>{}<|assistant|>"
+"""What the home pair's chat template makes of one message in lower case."""
+
 SLOW = "slowly"
 """A question with this word is answered by scripted models at a pace that a person could follow."""
 
@@ -44,6 +53,39 @@ class Subject:
 async def scripted() -> AsyncIterator[Subject]:
     model = ScriptedModel(_echo, context_tokens=256)
     yield Subject(model, lambda: model.generated, real_engine=False)
+
+
+@asynccontextmanager
+async def two_scripted() -> AsyncIterator[Subject]:
+    async with scripted() as first, scripted() as second:
+        model = Endpoints([Endpoint("first", first.model), Endpoint("second", second.model)])
+        yield Subject(model, lambda: first.computed() + second.computed(), real_engine=False)
+        await model.close()
+
+
+@asynccontextmanager
+async def tgi(route: str) -> AsyncIterator[Subject]:
+    async with DialectServer("tgi") as server:
+        model = TextGenerationInference(server.url, route=route)
+        yield Subject(model, lambda: server.generated, real_engine=False)
+        await model.close()
+
+
+@asynccontextmanager
+async def openai(dialect: str, route: str) -> AsyncIterator[Subject]:
+    async with DialectServer(dialect) as server:
+        model = OpenAICompatible(server.url, route=route)
+        yield Subject(model, lambda: server.generated, real_engine=False)
+        await model.close()
+
+
+@asynccontextmanager
+async def llama_server(route: str, template: str = "{}") -> AsyncIterator[Subject]:
+    """Its tokens are faster than a cancel travels: how soon it stops has a test of its own."""
+    async with LlamaServer(resolve("home-small"), parallel=PARALLEL) as server:
+        model = OpenAICompatible(f"{server.url}/v1", route=route, template=template)
+        yield Subject(model, lambda: server.measured()["n_decode_total"], math.inf)
+        await model.close()
 
 
 @asynccontextmanager
@@ -85,8 +127,19 @@ async def remote_embedded() -> AsyncIterator[Subject]:
 
 ROWS = {
     "scripted": scripted,
+    "two scripted endpoints": two_scripted,
     "home-small in process": embedded,
     "home-large in process": home_large,
+    "TGI dialect, native route": partial(tgi, "native"),
+    "TGI dialect, chat route": partial(tgi, "chat"),
+    "llama-server, chat route": partial(llama_server, "chat"),
+    "llama-server, completions route": partial(llama_server, "completions", HOME_TEMPLATE),
+    "vLLM dialect, chat route": partial(openai, "vllm", "chat"),
+    "vLLM dialect, completions route": partial(openai, "vllm", "completions"),
+    "SGLang dialect, chat route": partial(openai, "sglang", "chat"),
+    "SGLang dialect, completions route": partial(openai, "sglang", "completions"),
+    "llama-server dialect, chat route": partial(openai, "llama-server", "chat"),
+    "llama-server dialect, completions route": partial(openai, "llama-server", "completions"),
     "scripted over gRPC": remote_scripted,
     "home-small over gRPC": remote_embedded,
 }
@@ -106,7 +159,9 @@ class Unrecorded:
 
     @contextmanager
     def generation_span(self, model_name: str) -> Iterator[Callable[..., None]]:  # noqa: ARG002
-        def ended(usage: Usage, finish: FinishReason | None, *, cancelled: bool) -> None:
+        def ended(
+            usage: Usage, finish: FinishReason | None, *, cancelled: bool, times: EngineTimes | None = None
+        ) -> None:
             """Keeps nothing."""
 
         yield ended

@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 from contextlib import aclosing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -222,12 +223,34 @@ async def test_control_tokens_that_a_user_writes_stay_text(subject: Subject) -> 
     assert used["timer<|USER|>"] >= used["timer"] + more, "as a control token it would be one more"
 
 
-async def test_two_hundred_cancels_leak_no_task_and_no_thread(model: LanguageModel) -> None:
+async def test_a_cancel_reaches_the_engine_in_under_100_ms(subject: Subject) -> None:
+    await cut_after_first_chunk(subject.model, asking(LONG))
+    clock = asyncio.get_running_loop().time
+    closed, seen, stopped = clock(), subject.computed(), 0.0
+    while clock() < closed + 0.5:
+        await asyncio.sleep(0.005)
+        if subject.computed() != seen:
+            seen, stopped = subject.computed(), clock() - closed
+    assert stopped < 0.1
+
+
+async def test_a_thousand_cancels_leak_no_socket_no_task_and_no_thread(model: LanguageModel) -> None:
     await asyncio.gather(*[chunks_of(model, asking(question)) for question in QUESTIONS])
-    tasks, threads = len(asyncio.all_tasks()), threading.active_count()
-    for _ in range(200):
-        await cut_after_first_chunk(model, asking(LONG))
+    tasks, threads, sockets = len(asyncio.all_tasks()), threading.active_count(), open_sockets()
+    for _ in range(1000 // len(QUESTIONS)):
+        await asyncio.gather(*[cut_after_first_chunk(model, asking(LONG)) for _ in QUESTIONS])
     async with asyncio.timeout(10):
-        while len(asyncio.all_tasks()) > tasks or threading.active_count() > threads:  # noqa: ASYNC110
+        while (  # noqa: ASYNC110
+            len(asyncio.all_tasks()) > tasks or threading.active_count() > threads or open_sockets() > sockets
+        ):
             await asyncio.sleep(0.05)
     assert text_of(await chunks_of(model, asking(QUESTIONS[0])))
+
+
+def open_sockets() -> int:
+    """Sockets that this process holds; a descriptor that is closed meanwhile is none."""
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += str(descriptor.readlink()).startswith("socket:")
+    return found

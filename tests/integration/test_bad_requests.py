@@ -127,7 +127,7 @@ async def test_a_caller_is_told_in_time_that_the_deadline_passed() -> None:
 
 
 async def test_many_more_calls_than_places_are_shed_with_a_reason_and_none_is_reset() -> None:
-    cascade = Cascade(small=script(delay=0.3))
+    cascade = Cascade(small=script(delay=2.0))
     async with served(cascade, max_calls=64) as target:
         calls = [asyncio.create_task(refusal(target, GOOD)) for _ in range(200)]
         seen = await asyncio.gather(*calls, return_exceptions=True)

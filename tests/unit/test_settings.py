@@ -4,7 +4,7 @@ import pytest
 
 from marginal.errors import ConfigurationError
 from marginal.policy.thresholds import Budget, SpendRate, TargetRate
-from marginal.routing.policies import ShadowRules
+from marginal.routing.policies import CalibratedAt, ShadowRules
 from marginal.routing.requests import Mode
 from marginal.settings import parse_policies, read_policies
 from marginal.tokens import Tier
@@ -290,3 +290,29 @@ def test_what_is_not_toml_says_where() -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.toml"):
         read_policies(tmp_path / "none.toml")
+
+
+def test_a_criterion_says_at_which_sampling_it_was_calibrated() -> None:
+    at = "calibrated_at = { temperature = 0.7, top_p = 0.9 }\n"
+    text = (
+        GOOD.replace('version = "7"\n', f'version = "7"\n{at}')
+        + """
+[policies.one.tasks.arithmetic]
+threshold = { rule = "fixed", value = 0.5 }
+
+[policies.one.tasks.weather]
+threshold = { rule = "fixed", value = 0.5 }
+calibrated_at = { temperature = 0 }
+"""
+    )
+    one = parse_policies(text).by_name["one"]
+    assert one.criterion.calibrated_at == CalibratedAt(0.7, 0.9)
+    assert one.criterion_for("weather").calibrated_at == CalibratedAt(0.0)
+    assert one.criterion_for("arithmetic").calibrated_at is None, "it has a threshold of its own"
+    assert one.criterion.fingerprint == parse_policies(GOOD).by_name["one"].criterion.fingerprint
+
+
+@pytest.mark.parametrize("at", ["{ temperature = 3 }", "{ temperature = 0, top_p = 0 }", "{ top_p = 1 }"])
+def test_a_sampling_that_cannot_be_is_refused(at: str) -> None:
+    with pytest.raises(ConfigurationError, match="calibrated_at"):
+        parse_policies(GOOD.replace('version = "7"\n', f'version = "7"\ncalibrated_at = {at}\n'))

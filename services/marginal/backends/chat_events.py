@@ -1,145 +1,187 @@
-"""Reads the events of a chat stream with token log-probabilities, as llama.cpp's server sends them.
+"""Reads the events of one answer as OpenAI's chat and completions routes stream them, llama.cpp's in process too.
 
-One gate for numbers: a log-probability is finite and at most 0, or it is None; a candidate without one is dropped.
+Nothing is asked about the engine: what arrives is read. Counts are the engine's where they can be, else our own.
 """
 
-import codecs
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from marginal.backends.early_stop import deciding
-from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, StreamInterrupted, TierUnavailable
-from marginal.tokens import Alternative, Chunk, FinishReason, Generation, Token, Usage
+from marginal.backends.engine_errors import fault
+from marginal.backends.openai_events import MOST_KEPT_BACK, Aligned, Event, Row, Rows, finite
+from marginal.errors import BackendProtocol, StreamInterrupted, TierUnavailable
+from marginal.tokens import Chunk, EngineTimes, FinishReason, Generation, Token, Usage
 
-ROUNDING = 1e-6
-"""A log-probability above 0 by no more is 0 with the engine's rounding; above that it is no log-probability."""
+__all__ = ["MOST_INPUT_TOKENS", "ChatEvents", "Event", "finite"]
 
-MOST_KEPT_BACK = 64
-"""Tokens an engine may keep back at once; more is a count gone wrong."""
-
-Event = Mapping[str, Any]
+MOST_INPUT_TOKENS = 100_000_000
+"""A prompt that an engine says is longer is a count gone wrong."""
 
 _FINISHES = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+_FAILURES = ("abort", "aborted", "cancelled", "error")
+_REASONING = ("reasoning_content", "reasoning")
 
 
 class ChatEvents:
     """Turns the events of one answer into chunks, and ends it where the generation's early stop says so.
 
-    The engine sends a character that several tokens make up with the last of them only. Each one it kept back becomes
+    llama.cpp sends a character that several tokens make up with the last of them only. Each one it kept back becomes
     a token without text and without evidence, so that counts are true and no score is claimed over what was not seen.
     """
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, *, input_tokens: int = 0, alternatives: int | None = None) -> None:
+        """`input_tokens` are an estimate, until the engine tells; `alternatives` are read if more than were asked."""
         self._deciding = deciding(generation)
-        self._alternatives = generation.alternatives
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._usage = Usage()
+        self._rows = Rows(generation.alternatives if alternatives is None else alternatives)
+        self._aligned = Aligned()
+        self._most_output = generation.sampling.max_tokens + 1
+        self._input, self._output, self._cached = input_tokens, 0, 0
+        self._input_told = False
+        self._received = 0
+        self._given = 0
+        self._hidden = 0
+        self._times: EngineTimes | None = None
         self._finish: FinishReason | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a token was given."""
+        return self._given > 0
 
     @property
     def ended(self) -> bool:
         """Whether the finish was read or decided."""
         return self._finish is not None
 
+    @property
+    def usage(self) -> Usage:
+        """What the answer has used by now, up to the deciding token if there is one."""
+        return Usage(self._input, self._output, self._cached)
+
+    @property
+    def last(self) -> Chunk:
+        """The finish as a chunk, with what the engine has told by now; only for an answer that has ended."""
+        return Chunk((), self.usage, self._finish, self._times)
+
     def read(self, event: Event) -> tuple[Chunk, ...]:
         """Gives the chunks of one event: none, tokens, a finish, or both. Raises InvalidRequest, ModelFault."""
-        if "error" in event:
-            raise _fault(event["error"], begun=self._usage.output_tokens > 0)
+        before = self._finish
+        tokens = self.take(event)
+        chunks = (Chunk(tuple(tokens), self.usage),) if tokens else ()
+        return chunks if before is self._finish else (*chunks, self.last)
+
+    def take(self, event: Event) -> list[Token]:
+        """Gives the tokens of one event, for which `usage` and `ended` then hold. Raises InvalidRequest, ModelFault.
+
+        After the end it takes what the engine tells about usage and gives nothing.
+        """
         try:
-            return tuple(self._chunks(event))
+            if "error" in event or event.get("object") == "error":
+                raise fault(event, begun=self.begun)
+            return self._taken(event)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise BackendProtocol("the engine sent an event that cannot be understood") from error
 
-    def _chunks(self, event: Event) -> list[Chunk]:
-        chunks: list[Chunk] = []
+    def _taken(self, event: Event) -> list[Token]:
+        taken: list[Token] = []
         timings = event.get("timings") or {}
+        decided = self._finish is FinishReason.UNSURE
+        if timings and not decided:
+            self._tell_times(timings)
         for choice in event.get("choices") or ():
-            tokens = self._tokens(choice, timings)
-            if tokens:
-                chunks.append(self._watched(tokens, timings))
-            if self._finish is None and choice.get("finish_reason") is not None:
-                self._finish = _FINISHES.get(choice["finish_reason"], FinishReason.STOP)
-                self._count(timings, output_tokens=int(timings.get("predicted_n") or 0))
-            if self._finish is not None:
-                chunks.append(Chunk((), self._usage, self._finish))
-        return chunks
+            if self._finish is None and not choice.get("index"):
+                finish = _finish(choice.get("finish_reason"), begun=self.begun)
+                taken += self._watched(self._tokens(choice, timings, finish))
+                self._finish = self._finish or finish
+        if not decided:
+            self._count(event)
+        return taken
 
-    def _tokens(self, choice: Event, timings: Event) -> list[Token]:
-        content = (choice.get("logprobs") or {}).get("content") or ()
-        tokens = [self._token(entry) for entry in content]
-        text = choice.get("delta", {}).get("content")
-        if not tokens and text:
-            tokens = [Token(str(text))]
-        if not tokens:
+    def _tokens(self, choice: Event, timings: Event, finish: FinishReason | None) -> list[Token]:
+        delta = choice.get("delta") or {}
+        text = str(delta.get("content") or choice.get("text") or "")
+        rows = self._rows.read(choice)
+        if not text and any(delta.get(name) for name in _REASONING):
+            self._hidden += len(rows) or 1
+            self._received += len(rows) or 1
             return []
-        kept_back = int(timings.get("predicted_n") or 0) - self._usage.output_tokens - len(tokens)
-        if kept_back > MOST_KEPT_BACK:
-            raise ValueError
+        kept_back = self._kept_back(rows, text, timings)
+        self._received += kept_back + (len(rows) or bool(text))
+        tokens = self._aligned.add(rows, text)
+        if finish is not None:
+            tokens += self._aligned.end(whole=finish is FinishReason.LENGTH)
         return [Token("")] * kept_back + tokens
 
-    def _token(self, entry: Event) -> Token:
-        alternatives = sorted(
-            (
-                Alternative(_text(other), logprob, _identity(other))
-                for other in entry.get("top_logprobs") or ()
-                if (logprob := finite(other.get("logprob"))) is not None
-            ),
-            key=lambda alternative: -alternative.logprob,
-        )
-        return Token(
-            self._decoder.decode(bytes(raw)) if (raw := entry.get("bytes")) is not None else str(entry["token"]),
-            finite(entry.get("logprob")),
-            tuple(alternatives[: self._alternatives]),
-            _identity(entry),
-        )
+    def _kept_back(self, rows: list[Row], text: str, timings: Event) -> int:
+        if not rows and not text:
+            return 0
+        kept_back = int(timings.get("predicted_n") or 0) - self._received - (len(rows) or 1)
+        if kept_back > MOST_KEPT_BACK:
+            raise ValueError
+        return max(0, kept_back)
 
-    def _watched(self, tokens: list[Token], timings: Event) -> Chunk:
-        """Counts the tokens up to the deciding one, the last that counts."""
-        before = self._usage.output_tokens
+    def _watched(self, tokens: list[Token]) -> list[Token]:
+        """The tokens up to the deciding one, the last that counts."""
         for seen, token in enumerate(tokens, start=1):
             if self._deciding(token):
                 tokens = tokens[:seen]
                 self._finish = FinishReason.UNSURE
                 break
-        self._count(timings, output_tokens=before + len(tokens))
-        return Chunk(tuple(tokens), self._usage)
+        self._given += len(tokens)
+        return tokens
 
-    def _count(self, timings: Event, *, output_tokens: int) -> None:
-        cached = int(timings.get("cache_n") or 0)
-        self._usage = Usage(
-            input_tokens=max(self._usage.input_tokens, cached + int(timings.get("prompt_n") or 0)),
-            output_tokens=max(self._usage.output_tokens, output_tokens),
-            cached_input_tokens=max(self._usage.cached_input_tokens, cached),
-        )
+    def _count(self, event: Event) -> None:
+        """Takes the counts that can be true: no fewer than were seen, no more than were asked for."""
+        told_input, told_cached, told_output = _of_timings(event) if event.get("timings") else _of_usage(event)
+        if 0 < told_input <= MOST_INPUT_TOKENS:
+            self._input = max(told_input, self._input) if self._input_told else told_input
+            self._cached = max(self._cached, min(told_cached, self._input))
+            self._input_told = True
+        counted = self._given + self._hidden
+        if told_output > counted and self._finish is not FinishReason.UNSURE and self._true(told_output):
+            counted = told_output
+        self._output = max(self._output, counted)
+
+    def _true(self, output: int) -> bool:
+        return output <= max(self._most_output, self._given + self._hidden + MOST_KEPT_BACK)
+
+    def _tell_times(self, timings: Event) -> None:
+        prompt, generation = _seconds(timings.get("prompt_ms")), _seconds(timings.get("predicted_ms"))
+        if prompt is not None or generation is not None:
+            self._times = EngineTimes(prompt_seconds=prompt, generation_seconds=generation)
 
 
-def finite(value: object) -> float | None:
-    """Passes a log-probability that is finite and at most 0 (`ROUNDING` above it counts as 0), else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _finish(reason: object, *, begun: bool) -> FinishReason | None:
+    if reason is None or reason == "":
         return None
-    return min(float(value), 0.0) if math.isfinite(value) and value <= ROUNDING else None
+    if reason in _FAILURES:
+        kind = StreamInterrupted if begun else TierUnavailable
+        raise kind("the engine ended the answer without finishing it")
+    return _FINISHES.get(str(reason), FinishReason.STOP)
 
 
-def _text(entry: Event) -> str:
-    raw = entry.get("bytes")
-    return str(entry["token"]) if raw is None else bytes(raw).decode("utf-8", errors="replace")
+def _of_timings(event: Event) -> tuple[int, int, int]:
+    """Input, cached input and output tokens as llama.cpp counts them; raises for what is no number."""
+    timings = event.get("timings") or {}
+    cached = int(timings.get("cache_n") or 0)
+    return cached + int(timings.get("prompt_n") or 0), cached, int(timings.get("predicted_n") or 0)
 
 
-def _identity(entry: Event) -> int | None:
-    identity = entry.get("id")
-    return identity if isinstance(identity, int) else None
+def _of_usage(event: Event) -> tuple[int, int, int]:
+    """The same as OpenAI counts them; 0 for what is missing or no number."""
+    usage = event.get("usage")
+    if not isinstance(usage, dict):
+        return 0, 0, 0
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return _whole(usage.get("prompt_tokens")), _whole(cached), _whole(usage.get("completion_tokens"))
 
 
-def _fault(error: object, *, begun: bool) -> MarginalError:
-    """Says what an engine's error object means, never in its own words: those may hold the template or the prompt."""
-    if not isinstance(error, Mapping):
-        return BackendProtocol("the engine failed without saying how")
-    if error.get("type") == "exceed_context_size_error":
-        return InvalidRequest(
-            "messages", f"the prompt has {error.get('n_prompt_tokens')} tokens, the model holds {error.get('n_ctx')}"
-        )
-    if error.get("code") == 400:
-        return InvalidRequest("messages", "the model's chat template takes no such conversation")
-    kind = StreamInterrupted if begun else TierUnavailable
-    return kind(f"the engine failed with code {error.get('code')}")
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _seconds(milliseconds: Any) -> float | None:
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+        return None
+    return milliseconds / 1000 if math.isfinite(milliseconds) and milliseconds >= 0 else None

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from marginal.entrypoints import ask as asking
-from marginal.entrypoints import calibrate, drift, evaluate, inspection, learning, policy
+from marginal.entrypoints import calibrate, drift, evaluate, inspection, learning, policy, probe
 from marginal.entrypoints import demo as demonstration
 from marginal.entrypoints.cli_options import (
     LIMIT,
@@ -221,7 +221,7 @@ def reconcile(state_dir: StateDir = STATE_DIR, json: AsJson = False) -> None:
     raise typer.Exit(0 if found.balanced else 1)
 
 
-for further in (learning.app, evaluate.app, calibrate.app, drift.app):
+for further in (learning.app, evaluate.app, calibrate.app, drift.app, probe.app):
     app.add_typer(further)
 
 

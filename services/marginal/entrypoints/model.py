@@ -1,19 +1,22 @@
 """marginal-small-model and marginal-large-model: one language model behind ModelService, deployed once per tier."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
-from marginal.backends.script_names import SCHEME, scripted_model
+from marginal.backends.endpoints import Endpoints
+from marginal.entrypoints import engine_options as engines
+from marginal.entrypoints.engine_options import Given, checked
+from marginal.entrypoints.engines import Embedded, Engine, EngineKind, External, build_model, evidence, risk
 from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
 from marginal.entrypoints.serving import TraceOptions, run, telemetry, unless_stopped
-from marginal.models import fetch
-from marginal.routing.evidence import probe
+from marginal.errors import ModelFault
 from marginal.routing.ports import LanguageModel
+from marginal.telemetry.calls import outgoing_headers
 from marginal.telemetry.logs import Log
 from marginal.telemetry.recorder import GenerationRecorder
 from marginal.telemetry.tracing import Exporter
@@ -24,36 +27,40 @@ from marginal.transport.server import ServerSettings, serve
 from marginal.transport.validation import Limits
 
 PROBE_AGAIN_SECONDS = 5.0
-ENGINE = EngineSettings()
 SERVER = ServerSettings(listen="", message_bytes=4 * 1024 * 1024)
 """Takes larger messages than a router, whose requests grow a little on their way here."""
 
 PORTS = {Tier.SMALL: 50052, Tier.LARGE: 50053}
-MODEL_HELP = "home-small, home-large, a GGUF file, hub:owner/repo@revision/file.gguf#sha256, or scripted:..."
 
 
 def program(tier: Tier) -> typer.Typer:
     """The program of one tier; they differ in names, ports and in that a small tier must prove its evidence."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
     @app.command(
         help=f"Serves a language model as the {tier.value} tier.",
-        epilog=f"Example: marginal-{tier.value}-model --model home-{tier.value} --listen 127.0.0.1:{PORTS[tier]}",
+        epilog="[bold]Examples[/]\n\n"
+        f"marginal-{tier.value}-model --model home-{tier.value} --listen 127.0.0.1:{PORTS[tier]}\n\n"
+        f"marginal-{tier.value}-model --engine openai --endpoint http://127.0.0.1:8000",
     )
     def serve_model(
         listen: Annotated[
             str, typer.Option(envvar="MARGINAL_LISTEN", help="Address to listen on.")
         ] = f"127.0.0.1:{PORTS[tier]}",
-        model: Annotated[str, typer.Option(envvar="MARGINAL_MODEL", help=MODEL_HELP)] = f"home-{tier.value}",
-        parallel: Annotated[
-            int, typer.Option(envvar="MARGINAL_PARALLEL", min=1, help="Generations at once; further ones wait.")
-        ] = ENGINE.parallel,
-        threads: Annotated[
-            int, typer.Option(envvar="MARGINAL_THREADS", min=1, help="Processor threads of the engine.")
-        ] = ENGINE.threads,
-        context_tokens: Annotated[
-            int, typer.Option(envvar="MARGINAL_CONTEXT_TOKENS", min=256, help="Prompt and answer of one generation.")
-        ] = ENGINE.context_tokens,
+        engine: engines.EngineOption = EngineKind.EMBEDDED,
+        context_tokens: engines.ContextTokens = None,
+        model: engines.Model = None,
+        parallel: engines.Parallel = None,
+        threads: engines.Threads = None,
+        endpoint: engines.EndpointUrls = None,
+        engine_model: engines.EngineModel = None,
+        route: engines.RouteOption = None,
+        template: engines.Template = None,
+        api_key_file: engines.ApiKeyFile = None,
+        ca_file: engines.CaFile = None,
+        extra_body: engines.ExtraBody = None,
+        first_token_seconds: engines.FirstTokenSeconds = None,
+        inter_token_seconds: engines.InterTokenSeconds = None,
         grace_seconds: GraceSeconds = SERVER.grace_seconds,
         drain_seconds: DrainSeconds = SERVER.drain_seconds,
         max_calls: MaxCalls = 256,
@@ -61,38 +68,76 @@ def program(tier: Tier) -> typer.Typer:
         trace_file: TraceFile = None,
         otlp_endpoint: OtlpEndpoint = "",
     ) -> None:
+        given = Given(
+            kind=engine,
+            context_tokens=context_tokens,
+            model=model,
+            parallel=parallel,
+            threads=threads,
+            endpoint=tuple(endpoint or ()),
+            engine_model=engine_model,
+            route=route,
+            template=template,
+            api_key_file=api_key_file,
+            ca_file=ca_file,
+            extra_body=extra_body,
+            first_token_seconds=first_token_seconds,
+            inter_token_seconds=inter_token_seconds,
+        )
         settings = replace(SERVER, listen=listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds)
-        engine = EngineSettings(threads=threads, parallel=parallel, context_tokens=context_tokens)
         traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
-        run(lambda stop: _serve(tier, model, engine, settings, max_calls=max_calls, traces=traces, stop=stop))
+        run(lambda stop: _serve(tier, given, settings, max_calls=max_calls, traces=traces, stop=stop))
 
     return app
 
 
 async def _serve(
     tier: Tier,
-    name: str,
-    engine: EngineSettings,
+    given: Given,
     settings: ServerSettings,
     *,
     max_calls: int,
     traces: TraceOptions,
     stop: asyncio.Event,
 ) -> None:
+    engine = checked(given, default_model=f"home-{tier.value}")
     with telemetry(f"marginal-{tier.value}-model", traces) as own:
-        model = await unless_stopped(stop, lambda: load(name, engine))
-        if model is None:
-            return
-        recorder = GenerationRecorder(own.tracing.spans, own.log, tier=tier)
-        servicer = ModelServicer(model, name=short(name), limits=Limits(), recorder=recorder)
-        await serve(
-            SERVICE,
-            settings,
-            guard=Guard(own.tracing.tracer, max_calls=max_calls, trust_baggage=True),
-            register=servicer.register,
-            until_ready=lambda: until_evidence(tier, model, servicer, own.log),
-            stop=stop,
-        )
+        if (danger := risk(engine)) is not None:
+            own.log.warning(danger)
+        async with _built(engine, stop) as model:
+            if model is None:
+                return
+            recorder = GenerationRecorder(own.tracing.spans, own.log, tier=tier)
+            servicer = ModelServicer(model, name=engine.name, limits=Limits(), recorder=recorder)
+            await serve(
+                SERVICE,
+                settings,
+                guard=Guard(own.tracing.tracer, max_calls=max_calls, trust_baggage=True),
+                register=servicer.register,
+                until_ready=lambda: _until_ready(tier, engine, model, servicer, own.log),
+                stop=stop,
+            )
+
+
+@asynccontextmanager
+async def _built(engine: Engine, stop: asyncio.Event) -> AsyncIterator[LanguageModel | None]:
+    """The engine's model, its connections closed in the end; None when told to stop before a file was loaded."""
+    if isinstance(engine, Embedded):
+        yield await unless_stopped(stop, lambda: build_model(engine, outgoing_headers))
+        return
+    model = build_model(engine, outgoing_headers)
+    try:
+        yield model
+    finally:
+        if isinstance(model, Endpoints):
+            await model.close()
+
+
+async def _until_ready(tier: Tier, engine: Engine, model: LanguageModel, servicer: ModelServicer, log: Log) -> None:
+    await until_evidence(tier, model, servicer, log)
+    if isinstance(engine, External):
+        with suppress(ModelFault):
+            servicer.name = (await model.describe()).name
 
 
 async def until_evidence(
@@ -101,25 +146,13 @@ async def until_evidence(
     """Probes until the model gives what its tier needs: any answer, and of a small one usable log-probabilities."""
     said = None
     while True:
-        servicer.evidence = seen = await probe(model)
+        servicer.evidence = seen = await evidence(model)
         if seen.proven or (tier is Tier.LARGE and seen.tokens):
             return
         if seen.shortfall != said:
             log.warning(f"stays NOT_SERVING: cannot be a {tier.value} tier", because=seen.shortfall)
             said = seen.shortfall
         await asyncio.sleep(again_seconds)
-
-
-def load(name: str, engine: EngineSettings) -> LanguageModel:
-    """Loads a model by its name, fetching it if need be. Raises ConfigurationError."""
-    if name.startswith(SCHEME):
-        return scripted_model(name)
-    return LlamaCpp(fetch.resolve(name), name=short(name), settings=engine)
-
-
-def short(name: str) -> str:
-    """What a model is called in records and spans: its name, of a file only the file's."""
-    return Path(name.partition("#")[0]).name.removesuffix(".gguf")
 
 
 def small() -> None:

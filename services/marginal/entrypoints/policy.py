@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from marginal.entrypoints.cli_options import STATE_DIR, AsJson, StateDir
 from marginal.entrypoints.running import admin_address
 from marginal.entrypoints.wording import amounts, as_json, bulleted
 from marginal.errors import ConfigurationError, InvalidRequest, ModelFault
+from marginal.policy.means import LATEST
 from marginal.routing.overview import CriterionOverview, Overview, PolicyOverview, TenantOverview
 from marginal.routing.policies import Policies
 from marginal.routing.requests import Mode
@@ -134,6 +136,7 @@ def _rules(seen: Overview) -> Iterator[str]:
 def _remarks(seen: Overview) -> list[str]:
     lines = ["shares and costs are over the latest 500 requests of each; saved is against always-large"]
     for policy in seen.policies:
+        lines += _samplings(policy)
         shadow = policy.shadow
         if shadow.share or shadow.answered or shadow.left_out:
             lines.append(
@@ -141,6 +144,20 @@ def _remarks(seen: Overview) -> list[str]:
                 f" agreed, {shadow.left_out} left out"
             )
     return lines
+
+
+def _samplings(policy: PolicyOverview) -> Iterator[str]:
+    """At which sampling each threshold was found, and how many of the latest requests had another."""
+    for criterion in policy.criteria:
+        at = criterion.calibrated_at
+        if at is None:
+            continue
+        others = sum(
+            round(min(tenant.requests, LATEST) * tenant.tally.other_sampling_share) for tenant in criterion.tenants
+        )
+        task, top_p = f", task {criterion.task}" if criterion.task else "", f", top_p {at.top_p:g}" * (at.top_p < 1.0)
+        said = f"{policy.name}{task}: calibrated at temperature {at.temperature:g}{top_p}"
+        yield f"{said}; {others:,} of the latest requests had another sampling" if others else said
 
 
 def _policy_as_json(policy: PolicyOverview) -> dict[str, object]:
@@ -167,6 +184,7 @@ def _criterion_as_json(criterion: CriterionOverview) -> dict[str, object]:
         "rule": criterion.rule,
         "says": criterion.says,
         "start": criterion.start,
+        "calibrated_at": asdict(criterion.calibrated_at) if criterion.calibrated_at else None,
         "tenants": [
             {
                 "tenant": tenant.tenant,
@@ -175,6 +193,7 @@ def _criterion_as_json(criterion: CriterionOverview) -> dict[str, object]:
                 "lessons": tenant.lessons,
                 "deferral_share": tenant.tally.deferral_share,
                 "degraded_share": tenant.tally.degraded_share,
+                "other_sampling_share": tenant.tally.other_sampling_share,
                 "spend_nanos_per_request": tenant.tally.spend_nanos,
                 "always_large_nanos_per_request": tenant.tally.always_large_nanos,
             }

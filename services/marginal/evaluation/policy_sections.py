@@ -29,6 +29,7 @@ def section(outcome: Outcome, header: Header, run: str, name: str) -> str:
         f"window = {choice.window}",
         *([f"quantile = {choice.quantile!r}"] if choice.quantile != QUANTILE else []),
         f"threshold = {{ {_rule(outcome)} }}",
+        f"calibrated_at = {{ temperature = {header.sampling.temperature!r}, top_p = {header.sampling.top_p!r} }}",
         *(_table(name, outcome.calibration) if calibrated else []),
     ]
     version = hashlib.sha256("\n".join(body).encode()).hexdigest()[:12]
@@ -117,7 +118,7 @@ def _comments(outcome: Outcome, header: Header, run: str) -> list[str]:
     recorded = f"recorded {header.created}, " if header.created else ""
     said = [
         f"Written by `marginal calibrate` from the run {run}: {header.small} and {header.large}, {recorded}"
-        f"temperature {sampling.temperature:g}, max_tokens {sampling.max_tokens},"
+        f"max_tokens {sampling.max_tokens},"
         f" labels {header.labels}, graded by {header.grader}.",
         f"Fitted on {outcome.calibration.labels} labels. On {measured.rows} other rows, with 95 % intervals:"
         f" quality {percent(measured.quality)} of the large model's {measured.large_accuracy:.1%},"

@@ -43,8 +43,12 @@ _LEAST_ENTROPY = -math.log(MOST_OUTCOMES)
 UNIT = Scale(0.0, 1.0, _same, _same)
 """A probability or a difference of two."""
 
-LOGIT = Scale(0.0, -LEAST_LOGPROB, lambda value: value / (1.0 + value), lambda place: min(100.0, place / (1.0 - place)))
-"""A difference of logits; a logit is half of the way."""
+_STRETCH = 1.0 - 1.0 / LEAST_LOGPROB
+
+LOGIT = Scale(
+    0.0, -LEAST_LOGPROB, lambda value: _STRETCH * value / (1.0 + value), lambda place: place / (_STRETCH - place)
+)
+"""A difference of logits; one logit is about half of the way."""
 
 LOGPROB = Scale(LEAST_LOGPROB, 0.0, math.exp, math.log)
 """A mean log-probability in nats; its place is the geometric mean of the probabilities."""

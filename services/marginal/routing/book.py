@@ -24,12 +24,17 @@ MOST_LEARNERS = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What about the latest 500 requests came to: shares in [0, 1], money in nano-units per request."""
+    """What about the latest 500 requests came to: shares in [0, 1], money in nano-units per request.
+
+    `other_sampling_share` are those sampled otherwise than the threshold was calibrated, while the small tier's
+    log-probabilities are not known to be before sampling.
+    """
 
     deferral_share: float = 0.0
     degraded_share: float = 0.0
     spend_nanos: float = 0.0
     always_large_nanos: float = 0.0
+    other_sampling_share: float = 0.0
 
 
 class Learner:
@@ -41,6 +46,7 @@ class Learner:
         self.requests = 0
         self.lessons = 0
         self._deferred, self._degraded, self._spend, self._always_large = (RunningMean() for _ in range(4))
+        self._other_sampling = RunningMean()
 
     def judged(self, decision: Decision, *, deferrable: bool) -> float | None:
         """Takes a verdict as it falls; `deferrable` says that the large tier is not known to be out of reach.
@@ -55,12 +61,13 @@ class Learner:
         self.lessons += 1
         return self.threshold.learn(Lesson(decision))
 
-    def ended(self, record: CostRecord, *, reckoned: float | None) -> None:
+    def ended(self, record: CostRecord, *, reckoned: float | None, other_sampling: bool = False) -> None:
         """Takes the record of a request and what its lesson reckoned with; one whose tier was named is not ours."""
         decision = record.decision
         if decision is not None and decision.reason is Reason.MODE:
             return
         self.requests += 1
+        self._other_sampling.add(other_sampling)
         self._degraded.add(record.degraded is not None)
         self._spend.add(record.total_nanos)
         self._always_large.add(record.always_large_nanos)
@@ -70,7 +77,13 @@ class Learner:
     @property
     def tally(self) -> Tally:
         """What the latest requests came to."""
-        return Tally(self._deferred.value, self._degraded.value, self._spend.value, self._always_large.value)
+        return Tally(
+            self._deferred.value,
+            self._degraded.value,
+            self._spend.value,
+            self._always_large.value,
+            self._other_sampling.value,
+        )
 
 
 @dataclass(frozen=True, slots=True)

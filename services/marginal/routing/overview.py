@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from marginal.routing.book import Learner, PolicyBook, Tally
-from marginal.routing.policies import Criterion, Policy
+from marginal.routing.policies import CalibratedAt, Criterion, Policy
 from marginal.routing.requests import Mode
 from marginal.routing.shadows import Shadows
 
@@ -40,6 +40,7 @@ class CriterionOverview:
     says: str
     start: float
     tenants: tuple[TenantOverview, ...]
+    calibrated_at: CalibratedAt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def _criterion(task: str, criterion: Criterion, policy: Policy, book: PolicyBook
         criterion.rule.says,
         criterion.rule.start().value,
         tuple(_tenants(task, policy, book)),
+        criterion.calibrated_at,
     )
 
 

@@ -1,5 +1,6 @@
 """A policy: the named, versioned rule that says when to defer, what each tier costs and what to do without one."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ from marginal.policy.scores import alternatives_wanted
 from marginal.policy.thresholds import Threshold
 from marginal.pricing import Price
 from marginal.routing.requests import Mode
-from marginal.tokens import EarlyStop, Tier, Usage
+from marginal.tokens import EarlyStop, Sampling, Tier, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,23 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibratedAt:
+    """The sampling under which a threshold was found."""
+
+    temperature: float
+    top_p: float = 1.0
+
+    def fits(self, sampling: Sampling) -> bool:
+        """Whether a request is sampled in the same way; at temperature 0 nothing is, whatever `top_p` says."""
+        same = math.isclose(self.temperature, sampling.temperature, abs_tol=1e-6)
+        return same and (self.temperature == 0.0 or math.isclose(self.top_p, sampling.top_p, abs_tol=1e-6))
+
+
+@dataclass(frozen=True, slots=True)
 class Criterion:
     """How answers are judged: a score over a window of tokens, and the rule that gives its threshold.
 
-    What was learnt under one `fingerprint` can be gone on with under the same.
+    What was learnt under one `fingerprint` can be gone on with under the same. `calibrated_at` None is not known.
     """
 
     score: str
@@ -72,6 +86,7 @@ class Criterion:
     quantile: float
     rule: Rule
     fingerprint: str = ""
+    calibrated_at: CalibratedAt | None = None
 
     def early_stop(self, threshold: float, *, defer_without_score: bool) -> EarlyStop:
         """The rule for one answer, its threshold fixed."""

@@ -84,9 +84,16 @@ class Router:
 
     def _ended(self, journey: Journey, failure: str | None) -> CostRecord:
         record = journey.record(failure, trace_id=self._recorder.trace_id())
-        journey.learner.ended(record, reckoned=journey.reckoned)
+        journey.learner.ended(record, reckoned=journey.reckoned, other_sampling=self._is_other(journey))
         self._recorder.answered(record)
         return record
+
+    def _is_other(self, journey: Journey) -> bool:
+        """Whether a request is sampled otherwise than its threshold was calibrated, and that may move its scores."""
+        at = journey.learner.criterion.calibrated_at
+        if at is None or self._tiers[Tier.SMALL].before_sampling:
+            return False
+        return not at.fits(journey.request.generation.sampling)
 
     def _shadow_hour(self, journey: Journey, record: CostRecord) -> float | None:
         """The hour in which the large tier is to be asked too; None when it is not, or there is no room."""

@@ -19,6 +19,8 @@ class TierState:
         self.tier = tier
         self.model = model
         self.model_name = tier.value
+        self.before_sampling: bool | None = None
+        """Whether its log-probabilities are the same at any temperature, as far as it is known."""
         self._failures = 0
         self._failed_at = 0.0
 

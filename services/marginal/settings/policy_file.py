@@ -17,7 +17,7 @@ from marginal.routing.policies import BypassRules, Criterion, DegradeRules, Poli
 from marginal.routing.requests import TASK, Mode
 from marginal.settings.lines import FieldLines
 from marginal.settings.numbers import Amount, Count, Number, Seconds, Share, Table
-from marginal.settings.rules import RULES, CalibrationTable, RuleTable
+from marginal.settings.rules import RULES, CalibratedAtTable, CalibrationTable, RuleTable
 from marginal.tokens import Tier
 
 DEGRADE = DegradeRules()
@@ -67,6 +67,7 @@ class _Criterion(Table):
     quantile: Share = QUANTILE
     threshold: RuleTable
     calibration: CalibrationTable | None = None
+    calibrated_at: CalibratedAtTable | None = None
 
     def build(self, field: str, currency: str) -> Criterion:
         scale = SCORES[self.score].scale
@@ -76,8 +77,13 @@ class _Criterion(Table):
             window=self.window,
             quantile=self.quantile,
             rule=self.threshold.build(scale, f"{field}.threshold", calibration, currency),
-            fingerprint=hashlib.sha256(f"{currency} {self.model_dump_json()}".encode()).hexdigest()[:16],
+            fingerprint=hashlib.sha256(f"{currency} {self._learnt_by()}".encode()).hexdigest()[:16],
+            calibrated_at=self.calibrated_at.build() if self.calibrated_at else None,
         )
+
+    def _learnt_by(self) -> str:
+        """All that decides what a rule learns; with or without `calibrated_at` it learns the same."""
+        return self.model_dump_json(exclude={"calibrated_at"})
 
 
 class _Task(Table):
@@ -88,6 +94,7 @@ class _Task(Table):
     quantile: Share | None = None
     threshold: RuleTable | None = None
     calibration: CalibrationTable | None = None
+    calibrated_at: CalibratedAtTable | None = None
 
 
 class _Policy(Table):
@@ -97,6 +104,7 @@ class _Policy(Table):
     quantile: Share = QUANTILE
     threshold: RuleTable
     calibration: CalibrationTable | None = None
+    calibrated_at: CalibratedAtTable | None = None
     on_missing_score: Literal["defer", "keep"] = "defer"
     mode: Literal["auto", "small_only", "large_only", "shadow"] = "auto"
     shadow: _Shadow = _Shadow()
@@ -115,7 +123,7 @@ class _Policy(Table):
                 f"{field}: judges by another score than its policy, give it a threshold of its own"
             )
         if "threshold" in changed:
-            changed.setdefault("calibration", None)
+            changed = {"calibration": None, "calibrated_at": None} | changed
         return self.criterion().model_copy(update=changed)
 
     def build(self, name: str, currency: str, prices: dict[Tier, Price]) -> Policy:

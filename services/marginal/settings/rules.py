@@ -13,7 +13,7 @@ from marginal.policy.scales import Scale
 from marginal.policy.thresholds import Budget, Fixed, SpendRate, TargetRate
 from marginal.policy.tracking import LEAST, MOST
 from marginal.pricing import nanos
-from marginal.routing.policies import Rule
+from marginal.routing.policies import CalibratedAt, Rule
 from marginal.settings.numbers import Amount, Count, Number, Share, Table
 
 MEMORY = 5_000
@@ -54,6 +54,17 @@ class CalibrationTable(Table):
         except ValueError as error:
             column, _, problem = str(error).partition(": ")
             raise ConfigurationError(f"{field}.{_COLUMNS.get(column, column)}: {problem}") from None
+
+
+class CalibratedAtTable(Table):
+    """The sampling of the run that a threshold was found on; of the same scores nobody knows at another."""
+
+    temperature: Annotated[Number, Field(ge=0.0, le=2.0)]
+    top_p: Annotated[Number, Field(gt=0.0, le=1.0)] = 1.0
+
+    def build(self) -> CalibratedAt:
+        """The value."""
+        return CalibratedAt(self.temperature, self.top_p)
 
 
 class FixedTable(Table):

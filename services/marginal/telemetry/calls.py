@@ -114,6 +114,13 @@ def current_tenant(surroundings: Context | None = None) -> str | None:
     return tenant if isinstance(tenant, str) else None
 
 
+def outgoing_headers() -> dict[str, str]:
+    """The current trace context as W3C headers, for calls to what is not ours: the tenant's baggage stays here."""
+    headers: dict[str, str] = {}
+    _TRACE_CONTEXT.inject(headers)
+    return headers
+
+
 @contextlib.contextmanager
 def attached(surroundings: Context) -> Iterator[None]:
     """Makes a context current; leaving from another task or thread leaves that one's context alone.

@@ -20,13 +20,18 @@ from marginal.telemetry.calls import attached, current_tenant
 from marginal.telemetry.logs import Log
 from marginal.telemetry.metrics import Metrics
 from marginal.telemetry.record_lines import record_fields, usage_fields
-from marginal.tokens import FinishReason, Tier, Usage
+from marginal.tokens import EngineTimes, FinishReason, Tier, Usage
 
 
 class GenerationEnded(Protocol):
-    """Takes what one generation used and how it ended: `finish` is None when it did not come to an end."""
+    """Takes what one generation used and how it ended: `finish` is None when it did not come to an end.
 
-    def __call__(self, usage: Usage, finish: FinishReason | None, *, cancelled: bool) -> None: ...
+    `times` are what its engine says it took.
+    """
+
+    def __call__(
+        self, usage: Usage, finish: FinishReason | None, *, cancelled: bool, times: EngineTimes | None = None
+    ) -> None: ...
 
 
 class OpenTelemetryRecorder:
@@ -117,9 +122,12 @@ class GenerationRecorder:
         started = self._clock()
         with _current_span(self._spans, f"{names.CHAT} {model_name}", SpanKind.INTERNAL, attributes) as span:
 
-            def ended(usage: Usage, finish: FinishReason | None, *, cancelled: bool) -> None:
+            def ended(
+                usage: Usage, finish: FinishReason | None, *, cancelled: bool, times: EngineTimes | None = None
+            ) -> None:
                 with _harmless(self._log):
                     span.set_attributes({**_usage_attributes(usage), names.CANCELLED: cancelled})
+                    span.set_attributes(_times_attributes(times or EngineTimes()))
                     if finish is not None:
                         span.set_attribute(names.GEN_AI_RESPONSE_FINISH_REASONS, (finish.value,))
                 with _harmless(self._log):
@@ -177,6 +185,15 @@ def _usage_attributes(usage: Usage) -> dict[str, int]:
         names.GEN_AI_USAGE_OUTPUT_TOKENS: usage.output_tokens,
         names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: usage.cached_input_tokens,
     }
+
+
+def _times_attributes(times: EngineTimes) -> dict[str, float]:
+    attributes = {
+        names.ENGINE_QUEUE_SECONDS: times.queue_seconds,
+        names.ENGINE_PROMPT_SECONDS: times.prompt_seconds,
+        names.ENGINE_GENERATION_SECONDS: times.generation_seconds,
+    }
+    return {name: seconds for name, seconds in attributes.items() if seconds is not None}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from marginal.routing.overview import (
     Source,
     TenantOverview,
 )
+from marginal.routing.policies import CalibratedAt
 from marginal.routing.requests import Mode
 from marginal.transport.generation_messages import answered_value, number_of
 from marginal.transport.money import money, nanos_of
@@ -64,6 +65,11 @@ def _criterion_to_proto(criterion: CriterionOverview, currency: str) -> admin_pb
         says=criterion.says,
         start=criterion.start,
         tenants=[_tenant_to_proto(tenant, currency) for tenant in criterion.tenants],
+        calibrated_at=None
+        if criterion.calibrated_at is None
+        else admin_pb2.CalibratedAt(
+            temperature=criterion.calibrated_at.temperature, top_p=criterion.calibrated_at.top_p
+        ),
     )
 
 
@@ -78,6 +84,7 @@ def _tenant_to_proto(tenant: TenantOverview, currency: str) -> admin_pb2.TenantS
         spend_per_request=money(round(tally.spend_nanos), currency),
         always_large_per_request=money(round(tally.always_large_nanos), currency),
         lessons=tenant.lessons,
+        other_sampling_share=tally.other_sampling_share,
     )
 
 
@@ -101,6 +108,9 @@ def _criterion_from_proto(criterion: admin_pb2.CriterionState) -> CriterionOverv
         criterion.says,
         criterion.start,
         tuple(map(_tenant_from_proto, criterion.tenants)),
+        CalibratedAt(criterion.calibrated_at.temperature, criterion.calibrated_at.top_p)
+        if criterion.HasField("calibrated_at")
+        else None,
     )
 
 
@@ -115,5 +125,6 @@ def _tenant_from_proto(tenant: admin_pb2.TenantState) -> TenantOverview:
             tenant.degraded_share,
             nanos_of(tenant.spend_per_request),
             nanos_of(tenant.always_large_per_request),
+            tenant.other_sampling_share,
         ),
     )

@@ -103,6 +103,7 @@ def description_to_proto(description: ModelDescription) -> model_pb2.GetModelRes
             shortfall=evidence.shortfall or "",
             tokens=evidence.tokens,
             alternatives=evidence.alternatives,
+            before_sampling=evidence.before_sampling,
         ),
     )
 
@@ -111,5 +112,6 @@ def description_from_proto(response: model_pb2.GetModelResponse) -> ModelDescrip
     """The model behind a model service."""
     seen = response.evidence
     shortfall = None if seen.proven else seen.shortfall or "no evidence reported"
-    evidence = Evidence(shortfall, tokens=seen.tokens, alternatives=seen.alternatives)
+    before = seen.before_sampling if seen.HasField("before_sampling") else None
+    evidence = Evidence(shortfall, seen.tokens, seen.alternatives, before)
     return ModelDescription(response.name, response.context_tokens, response.max_alternatives, evidence)

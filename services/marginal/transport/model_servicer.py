@@ -9,16 +9,21 @@ import grpc
 
 from marginal.routing.deadlines import within
 from marginal.routing.ports import LanguageModel
-from marginal.tokens import Evidence, FinishReason, Usage
+from marginal.tokens import EngineTimes, Evidence, FinishReason, Usage
 from marginal.transport import model_messages, validation
 from marginal.transport.validation import Limits
 from marginal.v1 import model_pb2, model_pb2_grpc
 
 
 class GenerationEnded(Protocol):
-    """Takes what one generation used and how it ended; `finish` is None when it was cut."""
+    """Takes what one generation used and how it ended; `finish` is None when it was cut.
 
-    def __call__(self, usage: Usage, finish: FinishReason | None, *, cancelled: bool) -> None: ...
+    `times` are what its engine says it took.
+    """
+
+    def __call__(
+        self, usage: Usage, finish: FinishReason | None, *, cancelled: bool, times: EngineTimes | None = None
+    ) -> None: ...
 
 
 class GenerationRecorder(Protocol):
@@ -33,12 +38,12 @@ SERVICE = "marginal.v1.ModelService"
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """Serves one model; `evidence` is what the start-up probe saw, set once it has."""
+    """Serves one model; `evidence` is what the start-up probe saw, set once it has, and `name` the model's in spans."""
 
     def __init__(self, model: LanguageModel, *, name: str, limits: Limits, recorder: GenerationRecorder) -> None:
         self.evidence = Evidence(shortfall="not probed yet")
         self._model = model
-        self._name = name
+        self.name = name
         self._limits = limits
         self._recorder = recorder
 
@@ -55,15 +60,15 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     ) -> None:
         generation = model_messages.generation_from_proto(request, self._limits)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
-        with self._recorder.generation_span(self._name) as ended:
-            usage, finish, cancelled = Usage(), None, False
+        with self._recorder.generation_span(self.name) as ended:
+            usage, finish, times, cancelled = Usage(), None, None, False
             try:
                 async with within(timeout), aclosing(self._model.generate(generation, timeout=timeout)) as chunks:
                     async for chunk in chunks:
-                        usage, finish = chunk.usage, chunk.finish
+                        usage, finish, times = chunk.usage, chunk.finish, chunk.times
                         await context.write(model_messages.chunk_to_proto(chunk))
             except asyncio.CancelledError:
                 cancelled = finish is None
                 raise
             finally:
-                ended(usage, finish, cancelled=cancelled)
+                ended(usage, finish, cancelled=cancelled, times=times)

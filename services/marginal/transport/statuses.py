@@ -70,9 +70,10 @@ async def abort(context: grpc.aio.ServicerContext[Message, Message], error: Marg
         info.metadata["field"] = error.field
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if outside.retry_seconds is not None:
+    wait = _retry_seconds(error, outside)
+    if wait is not None:
         delay = duration_pb2.Duration()
-        delay.FromTimedelta(timedelta(seconds=outside.retry_seconds))
+        delay.FromTimedelta(timedelta(seconds=wait))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     await _abort(context, outside, str(error), details)
 
@@ -88,7 +89,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> MarginalError:
     for detail in _details(error):
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN and info.reason in _BY_REASON:
-            return _rebuilt(_BY_REASON[info.reason], info, error.details() or "")
+            return _rebuilt(_BY_REASON[info.reason], info, error)
     kind = _FOREIGN.get(error.code(), BackendProtocol)
     return kind(f"it answered {error.code().name}")
 
@@ -102,11 +103,24 @@ def _details(error: grpc.aio.AioRpcError) -> Iterable[any_pb2.Any]:
     return status.details if status is not None else ()
 
 
-def _rebuilt(kind: type[MarginalError], info: error_details_pb2.ErrorInfo, text: str) -> MarginalError:
+def _rebuilt(
+    kind: type[MarginalError], info: error_details_pb2.ErrorInfo, error: grpc.aio.AioRpcError
+) -> MarginalError:
+    text = error.details() or ""
+    if kind is Overloaded:
+        retry = error_details_pb2.RetryInfo()
+        waits = [retry.retry_delay.ToTimedelta() for detail in _details(error) if detail.Unpack(retry)]
+        return Overloaded(text, retry_seconds=waits[0].total_seconds() if waits else None)
     if kind is InvalidRequest:
         field = info.metadata["field"]
         return InvalidRequest(field, text.removeprefix(f"{field}: "))
     return kind(text)
+
+
+def _retry_seconds(error: MarginalError, outside: Outside) -> float | None:
+    """When to try again: as the model itself says, or as the table does."""
+    own = error.retry_seconds if isinstance(error, Overloaded) else None
+    return outside.retry_seconds if own is None else own
 
 
 async def _abort(

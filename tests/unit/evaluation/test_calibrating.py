@@ -92,6 +92,7 @@ def test_the_section_is_a_policy_that_means_what_was_found(run: Run) -> None:
     outcome = calibrate(run, Wish("cost", 0.5), WAYS)
     written = section(outcome, run.header, run.name, "made")
     assert policy(outcome, run)["threshold"] == {"rule": "calibrated", "cost": 0.5}
+    assert policy(outcome, run)["calibrated_at"] == {"temperature": 0.0, "top_p": 1.0}
     threshold = parse_policies(put_into(FILE, "made", written)).by_name["made"].criterion.rule.start().value
     assert threshold == pytest.approx(outcome.threshold, abs=1e-6)
     assert (

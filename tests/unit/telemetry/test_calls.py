@@ -8,7 +8,7 @@ from opentelemetry import baggage, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from marginal.telemetry import names
-from marginal.telemetry.calls import SERVER_FAULTS
+from marginal.telemetry.calls import SERVER_FAULTS, outgoing_headers
 from unit.telemetry.spans import MemoryLog, MemoryTracing
 
 METHOD = "/marginal.v1.RouterService/Generate"
@@ -53,6 +53,15 @@ def test_a_made_call_is_the_child_of_the_served_one_and_carries_its_own_span_on(
     assert made.metadata["traceparent"] == f"00-{TRACE_ID}-{trace.format_span_id(client.context.span_id)}-01"
     assert client.attributes["server.address"] == "small"
     assert client.attributes["server.port"] == 50051
+
+
+def test_calls_to_what_is_not_ours_carry_the_trace_and_never_the_tenant(memory: MemoryTracing) -> None:
+    assert outgoing_headers() == {}
+    with memory.tracing.tracer.server_call(METHOD, {**WITH_TENANT, "tracestate": "a=1"}, trust_baggage=True) as call:
+        headers = outgoing_headers()
+        call.ended("OK")
+    span = trace.format_span_id(memory.only().context.span_id)
+    assert headers == {"traceparent": f"00-{TRACE_ID}-{span}-01", "tracestate": "a=1"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from marginal.telemetry.logs import Layout, configure
 from marginal.telemetry.recorder import GenerationRecorder, OpenTelemetryRecorder
 from marginal.telemetry.tracing import Exporter
 from marginal.telemetry.tracing import configure as configure_tracing
-from marginal.tokens import FinishReason, Tier, Usage
+from marginal.tokens import EngineTimes, FinishReason, Tier, Usage
 from marginal.transport.model_servicer import GenerationRecorder as GenerationPort
 from marginal.transport.tracing import CallTracer
 from unit.telemetry.spans import MemoryLog, MemoryTracing
@@ -282,6 +282,17 @@ def test_a_generation_is_a_span_and_a_line_of_the_model_services_own_account(
         "seconds": 0.5,
         "trace_id": trace.format_trace_id(span.context.trace_id),
     }
+
+
+def test_what_an_engine_says_of_its_times_is_on_the_span_and_what_it_does_not_say_is_not(
+    memory: MemoryTracing, log: MemoryLog
+) -> None:
+    recorder = GenerationRecorder(memory.tracing.spans, log.logs.log, tier=Tier.SMALL)
+    with recorder.generation_span("home-small") as ended:
+        times = EngineTimes(prompt_seconds=0.25, generation_seconds=0.5)
+        ended(Usage(40, 3), FinishReason.STOP, cancelled=False, times=times)
+    told = {name: value for name, value in memory.only().attributes.items() if name.startswith("marginal.engine.")}
+    assert told == {"marginal.engine.prompt_seconds": 0.25, "marginal.engine.generation_seconds": 0.5}
 
 
 def test_a_cancelled_generation_is_counted_and_is_no_error(memory: MemoryTracing, log: MemoryLog) -> None:

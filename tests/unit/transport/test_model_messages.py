@@ -4,8 +4,13 @@ import pytest
 
 from marginal.errors import BackendProtocol, InvalidRequest
 from marginal.policy.scores import QUANTILE, SCORES
-from marginal.tokens import EarlyStop, Generation, Message, Role, Sampling
-from marginal.transport.model_messages import generation_from_proto, generation_to_proto
+from marginal.tokens import EarlyStop, Evidence, Generation, Message, ModelDescription, Role, Sampling
+from marginal.transport.model_messages import (
+    description_from_proto,
+    description_to_proto,
+    generation_from_proto,
+    generation_to_proto,
+)
 from marginal.transport.remote_model import ours
 from marginal.transport.validation import Limits
 from marginal.v1 import model_pb2
@@ -58,3 +63,9 @@ def test_a_rule_that_an_older_service_refuses_is_not_the_callers_mistake() -> No
     assert isinstance(refused, BackendProtocol)
     assert "of this version or newer" in str(refused)
     assert isinstance(ours(InvalidRequest("messages", "too long")), InvalidRequest)
+
+
+@pytest.mark.parametrize("before", [None, True, False])
+def test_whether_evidence_is_before_sampling_arrives_or_stays_unknown(before: bool | None) -> None:
+    described = ModelDescription("home-small", 256, 20, Evidence(None, 4, 10, before))
+    assert description_from_proto(description_to_proto(described)) == described
