@@ -13,11 +13,11 @@ from contract.subjects import HOME_TEMPLATE
 from engines.llama_server import LlamaServer
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
 from marginal.backends.openai_compatible import OpenAICompatible
-from marginal.backends.sampling_probe import evidence_before_sampling
 from marginal.errors import ConfigurationError, TierUnavailable
 from marginal.evaluation.questions import read_questions, spread
 from marginal.models.fetch import resolve
 from marginal.policy.deferral import Deferral, Verdict
+from marginal.routing.evidence import probe
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import EarlyStop, Generation, Message, Role, Sampling
 
@@ -123,13 +123,13 @@ async def test_without_a_key_in_the_file_nothing_begins(tmp_path: Path) -> None:
 
 async def test_its_evidence_is_taken_before_sampling(server: LlamaServer, key_file: Path) -> None:
     model = OpenAICompatible(server.url, api_key_file=key_file)
-    assert await evidence_before_sampling(model) is True
+    assert (await probe(model)).before_sampling is True
     await model.close()
 
 
 async def test_its_probabilities_after_sampling_are_no_evidence(server: LlamaServer, key_file: Path) -> None:
     processed = OpenAICompatible(server.url, api_key_file=key_file, extra_body={"post_sampling_probs": True})
-    assert await evidence_before_sampling(processed) is None, "they are probabilities, which nobody asked for"
+    assert (await probe(processed)).before_sampling is None, "they are probabilities, which nobody asked for"
     await processed.close()
 
 

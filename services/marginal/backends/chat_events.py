@@ -138,6 +138,8 @@ class ChatEvents:
             self._cached = max(self._cached, min(told_cached, self._input))
             self._input_told = True
         counted = self._given + self._hidden
+        if self._finish not in (None, FinishReason.UNSURE):
+            counted = max(counted, self._received)  # the end token, which has a row with some engines and no text
         if told_output > counted and self._finish is not FinishReason.UNSURE and self._true(told_output):
             counted = told_output
         self._output = max(self._output, counted)

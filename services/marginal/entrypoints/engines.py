@@ -16,6 +16,7 @@ from marginal.backends.openai_compatible import OpenAICompatible
 from marginal.backends.script_names import SCHEME, scripted_model
 from marginal.backends.tgi import TextGenerationInference
 from marginal.models import fetch
+from marginal.policy.evidence import MOST_ALTERNATIVES
 from marginal.routing.evidence import probe
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import Evidence
@@ -140,7 +141,7 @@ def _endpoint(engine: External, url: str, headers: Headers) -> Endpoint:
     if engine.kind is EngineKind.OPENAI:
         client = OpenAICompatible(url, template=engine.template or "{}", **told)
     else:
-        client = TextGenerationInference(url, **told)
+        client = TextGenerationInference(url, alternatives=MOST_ALTERNATIVES, **told)
     return Endpoint(address(url), client, client.close)
 
 
