@@ -121,7 +121,8 @@ def main() -> int:
         console.print(
             table(f"{len(shown)} faults: {len([cell for cell in shown if cell.wrong])} not as promised", shown)
         )
-        console.print(f"Numbers: output tokens of the record less those sent. ¹ {UNSEEN_END}. ² {ESTIMATED}. ³ {ON_ITS_WAY}.")
+        console.print("Numbers: output tokens of the record less those sent.")
+        console.print(f"¹ {UNSEEN_END}. ² {ESTIMATED}. ³ {ON_ITS_WAY}.")
     for cell in red:
         console.print(f"[red]{cell.backend}: {cell.row}[/]: {'; '.join(cell.wrong)}")
     return int(bool(red))
