@@ -6,8 +6,6 @@ over the same threshold is judged with the noise of that sample on top. Plug-in 
 
 import argparse
 import json
-from collections import deque
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +31,9 @@ def of_run(path: Path, labels: int, splits: int, epsilon: float, delta: float, c
         order = np.random.RandomState(seed).permutation(len(scores))
         drawn, rest = order[:labels], order[labels:]
         found = certify(scores[drawn], small[drawn], large[drawn], epsilon=epsilon, delta=delta).threshold
-        harmless = takewhile(lambda place: (loss[drawn] * (scores[drawn] >= place)).mean() <= epsilon, PLACES)
-        plugged = deque(harmless, maxlen=1).pop()
+        risks = [(loss[drawn] * (scores[drawn] >= place)).mean() for place in PLACES]
+        harmless = next((count for count, risk in enumerate(risks) if risk > epsilon), len(risks))
+        plugged = PLACES[harmless - 1]
         kept = scores >= (np.inf if found is None else found)
         seen.append(
             (kept.mean(), (loss * kept).mean(), (loss[rest] * kept[rest]).mean(), (loss * (scores >= plugged)).mean())
