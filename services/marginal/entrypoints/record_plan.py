@@ -1,12 +1,12 @@
 """What `marginal record` finds out before it asks: which questions, where the tiers are, and what they charge."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from marginal.entrypoints.running import listed
 from marginal.entrypoints.services import POLICIES_FILE
 from marginal.entrypoints.up import SERVICES_FILE
 from marginal.errors import ConfigurationError
@@ -43,8 +43,7 @@ def target(named: str | None, state_dir: Path, service: str, *, option: str) -> 
         return named
     path = state_dir / SERVICES_FILE
     try:
-        services = json.loads(path.read_text("utf-8"))["services"]
-        return next(str(one["address"]) for one in services if one["service"] == service)
+        return next(str(one["address"]) for one in listed(state_dir) if one["service"] == service)
     except FileNotFoundError:
         raise ConfigurationError(
             f"no services are running by {path}: start them with `marginal up`, or name both tiers with --small and"
