@@ -103,9 +103,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class EngineTimes:
-    """Seconds that an engine says it took: in its queue, on the prompt, on the answer; None is not told."""
+    """Seconds that an engine says it took, on the prompt and on the answer; None is not told.
 
-    queue_seconds: float | None = None
+    What it waited in the engine's queue is not here: no engine tells that in a stream.
+    """
+
     prompt_seconds: float | None = None
     generation_seconds: float | None = None
 

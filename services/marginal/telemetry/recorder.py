@@ -189,7 +189,6 @@ def _usage_attributes(usage: Usage) -> dict[str, int]:
 
 def _times_attributes(times: EngineTimes) -> dict[str, float]:
     attributes = {
-        names.ENGINE_QUEUE_SECONDS: times.queue_seconds,
         names.ENGINE_PROMPT_SECONDS: times.prompt_seconds,
         names.ENGINE_GENERATION_SECONDS: times.generation_seconds,
     }
