@@ -61,13 +61,13 @@ class Learner:
         self.lessons += 1
         return self.threshold.learn(Lesson(decision))
 
-    def ended(self, record: CostRecord, *, reckoned: float | None, other_sampling: bool = False) -> None:
+    def ended(self, record: CostRecord, *, reckoned: float | None) -> None:
         """Takes the record of a request and what its lesson reckoned with; one whose tier was named is not ours."""
         decision = record.decision
         if decision is not None and decision.reason is Reason.MODE:
             return
         self.requests += 1
-        self._other_sampling.add(other_sampling)
+        self._other_sampling.add(record.other_sampling)
         self._degraded.add(record.degraded is not None)
         self._spend.add(record.total_nanos)
         self._always_large.add(record.always_large_nanos)

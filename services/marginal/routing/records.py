@@ -58,6 +58,8 @@ class CostRecord:
     """The one record of a request; costs are nano-units of `currency`.
 
     `sampled` says that it was to be compared if it was kept: the deferred ones of a sample belong to it.
+    `other_sampling` says that its tokens were drawn otherwise than when its threshold was calibrated, while the small
+    tier's log-probabilities may depend on it.
     """
 
     request_id: str
@@ -76,6 +78,7 @@ class CostRecord:
     task: str = ""
     sampled: bool = False
     comparison: Comparison | None = None
+    other_sampling: bool = False
 
     @property
     def total_nanos(self) -> int:

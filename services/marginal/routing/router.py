@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from marginal.errors import MarginalError
+from marginal.policy.deferral import Reason
 from marginal.routing.attempts import Clock
 from marginal.routing.book import PolicyBook
 from marginal.routing.deadlines import within
@@ -84,14 +85,21 @@ class Router:
 
     def _ended(self, journey: Journey, failure: str | None) -> CostRecord:
         record = journey.record(failure, trace_id=self._recorder.trace_id())
-        journey.learner.ended(record, reckoned=journey.reckoned, other_sampling=self._is_other(journey))
+        if self._is_other(journey, record):
+            record = replace(record, other_sampling=True)
+        journey.learner.ended(record, reckoned=journey.reckoned)
         self._recorder.answered(record)
         return record
 
-    def _is_other(self, journey: Journey) -> bool:
-        """Whether a request is sampled otherwise than its threshold was calibrated, and that may move its scores."""
+    def _is_other(self, journey: Journey, record: CostRecord) -> bool:
+        """Whether a request is sampled otherwise than its threshold was calibrated, and that may move its scores.
+
+        One whose tier was named had no threshold.
+        """
         at = journey.learner.criterion.calibrated_at
         if at is None or self._tiers[Tier.SMALL].before_sampling:
+            return False
+        if record.decision is not None and record.decision.reason is Reason.MODE:
             return False
         return not at.fits(journey.request.generation.sampling)
 

@@ -22,6 +22,9 @@ class Metrics:
         self._requests = meter.create_counter(names.REQUESTS, unit="{request}", description="Requests by their verdict")
         self._cost = meter.create_counter(names.COST, unit="{nano-unit}", description="Cost of attempts, exact")
         self._compared = meter.create_counter(names.SHADOWS, unit="{request}", description="Kept answers compared")
+        self._other_sampling = meter.create_counter(
+            names.OTHER_SAMPLING, unit="{request}", description="Sampled otherwise than their threshold was calibrated"
+        )
         self._reloads = meter.create_counter(names.RELOADS, unit="{reload}", description="Policy files read anew")
 
     def completed(self, record: CostRecord) -> None:
@@ -39,6 +42,8 @@ class Metrics:
         for attempt in record.attempts:
             labels = {names.POLICY: record.policy, names.TIER: attempt.tier.value}
             self._cost.add(attempt.cost_nanos, labels | {names.ATTEMPT_OUTCOME: attempt.outcome.value})
+        if record.other_sampling:
+            self._other_sampling.add(1, {names.POLICY: record.policy})
         if record.comparison is not None:
             self._compared.add(1, {names.POLICY: record.policy, names.AGREES: record.comparison.agrees})
 

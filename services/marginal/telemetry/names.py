@@ -72,12 +72,14 @@ REQUESTS: Final = "marginal.requests"
 COST: Final = "marginal.cost"
 SHADOWS: Final = "marginal.shadows"
 RELOADS: Final = "marginal.policy.reloads"
+OTHER_SAMPLING: Final = "marginal.other_sampling"
 RESULT: Final = "marginal.result"
 
 # Log events
 COST_RECORD: Final = "cost_record"
 GENERATION: Final = "generation"
 TELEMETRY_FAILED: Final = "telemetry_failed"
+OTHER_SAMPLING_SEEN: Final = "other_sampling"
 POLICIES_RELOADED: Final = "policies_reloaded"
 POLICIES_REFUSED: Final = "policies_refused"
 

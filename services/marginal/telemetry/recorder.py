@@ -20,6 +20,7 @@ from marginal.telemetry.calls import attached, current_tenant
 from marginal.telemetry.logs import Log
 from marginal.telemetry.metrics import Metrics
 from marginal.telemetry.record_lines import record_fields, usage_fields
+from marginal.telemetry.sampling_watch import SamplingWatch
 from marginal.tokens import EngineTimes, FinishReason, Tier, Usage
 
 
@@ -42,6 +43,7 @@ class OpenTelemetryRecorder:
         self._spans = spans
         self._log = log
         self._metrics = metrics
+        self._sampling = SamplingWatch(log)
         self._currency = currency
 
     @contextlib.contextmanager
@@ -74,6 +76,8 @@ class OpenTelemetryRecorder:
         """Counts the request and writes its record's one log line."""
         with _harmless(self._log):
             self._metrics.completed(record)
+        with _harmless(self._log):
+            self._sampling.completed(record)
         with _harmless(self._log):
             self._log.info(names.COST_RECORD, **record_fields(record))
 

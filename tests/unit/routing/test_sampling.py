@@ -61,6 +61,13 @@ async def test_a_request_whose_tier_was_named_used_no_threshold() -> None:
     assert await other_share(calibrated(WARM), mode=Mode.LARGE_ONLY) == 0.0
 
 
+async def test_the_record_of_a_request_says_that_it_was_sampled_otherwise() -> None:
+    cascade = calibrated(WARM)
+    for task, mode in (("maths", Mode.AUTO), ("maths", Mode.SMALL_ONLY), ("", Mode.AUTO)):
+        await cascade.ask(task=task, mode=mode)
+    assert [record.other_sampling for record in cascade.recorder.records] == [True, False, False]
+
+
 async def test_the_overview_says_at_what_sampling_a_criterion_was_calibrated() -> None:
     cascade = calibrated(WARM)
     own, maths = overview(cascade.book, cascade.shadows, Source("test", 0.0)).policies[0].criteria

@@ -51,6 +51,12 @@ def test_every_attempt_is_counted_at_its_cost_by_tier_and_outcome(counted: Count
     assert {dict(labels)["marginal.attempt.outcome"] for labels in costs} == {"aborted", "kept"}
 
 
+def test_requests_sampled_otherwise_than_calibrated_are_counted_by_policy(counted: Counted) -> None:
+    for other_sampling in (True, False, True):
+        counted.metrics.completed(replace(RECORD, other_sampling=other_sampling))
+    assert counted.sums("marginal.other_sampling") == {(("marginal.policy", "balanced"),): 2}
+
+
 def test_comparisons_and_reloads_are_counted(counted: Counted) -> None:
     counted.metrics.completed(replace(RECORD, comparison=Comparison(agrees=True, scores={})))
     counted.metrics.reloaded(accepted=True)
