@@ -35,7 +35,9 @@ class Decision:
     """A final verdict with its score, in the score's own range; None when there is no score, or none was asked for.
 
     When `censored` the verdict fell before the window was full: the score is an upper bound on DEFER, a lower on KEEP.
-    `gap` says why there is no score.
+    When `bounded` a class of the declared set was outside the alternatives and counted with the most it can have: the
+    score is a lower bound, and could be read surer than it is only where classes have spellings that are outside too,
+    see `ClassMasses`; on a censored DEFER it is then neither bound. `gap` says why there is no score.
     """
 
     verdict: Verdict
@@ -46,6 +48,7 @@ class Decision:
     tokens_seen: int = 0
     censored: bool = False
     gap: Gap | None = None
+    bounded: bool = False
 
 
 class Deferral:
@@ -96,7 +99,14 @@ class Deferral:
     def _decide(self, verdict: Verdict, score: float, *, censored: bool = False) -> Decision:
         rule = self._rule
         self._decision = Decision(
-            verdict, Reason.SCORE, rule.score, score, rule.threshold, self._tokens_seen, censored=censored
+            verdict,
+            Reason.SCORE,
+            rule.score,
+            score,
+            rule.threshold,
+            self._tokens_seen,
+            censored=censored,
+            bounded=self._score.bounded,
         )
         return self._decision
 

@@ -7,6 +7,7 @@ import math
 import operator
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
 from marginal.tokens import Alternative, Token
 
@@ -74,24 +75,35 @@ def open_logit_margin(token: Token) -> float:
     return min(-LEAST_LOGPROB, best - rival)
 
 
-def class_shares(token: Token, choices: Sequence[str]) -> list[float]:
-    """What each class of a declared set is worth at this position, the best first; sums to at most 1.
+class ClassMasses(NamedTuple):
+    """Probabilities that the classes of a declared set have at one position, and the most that unlisted ones can have.
 
-    A class has the summed probability of the alternatives that begin it. Those with none listed have an equal part of
-    what the listed ones leave over, each at most the smallest listed probability. Two classes that begin alike cannot
-    be told apart by the first token and share alike. Raises EvidenceGap when the token itself begins none of them: the
-    answer is then outside the class set, and nothing said about the classes speaks for it.
+    When `bounded`, a class lies outside the alternatives and counts with that most: scores over these masses are then
+    lower bounds of what the whole distribution would give, if such a class begins with one token, its own. A class's
+    further spellings outside the alternatives can make a margin look surer than it is, bounded or not, though by no
+    more than 2r / (s + r), where r is the probability the alternatives leave over and s what they give the classes.
     """
-    present, unseen, missing = _class_masses(token, choices)
-    if not present:
-        return [1.0 / len(choices)] * len(choices)
-    masses = [*present, *[unseen / missing] * missing] if missing else present
-    total = math.fsum(masses)
-    return sorted((mass / total for mass in masses), reverse=True)
+
+    listed: list[float]
+    """Of the classes that alternatives begin, the best first; empty when there is none."""
+    unlisted: int
+    """How many classes no alternative begins."""
+    most: float
+    """The most that one of those can have: what the alternatives leave over, and no more than the least of them."""
+    most_together: float
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a class lies outside the alternatives."""
+        return self.unlisted > 0
 
 
-def _class_masses(token: Token, choices: Sequence[str]) -> tuple[list[float], float, int]:
-    """Masses of the classes that are listed, the best first; the most the others have together; how many those are."""
+def class_masses(token: Token, choices: Sequence[str]) -> ClassMasses:
+    """What the alternatives say about each class of a set: the summed probability of those that begin it.
+
+    Two classes that begin alike cannot be told apart by the first token and have the same. Raises EvidenceGap when the
+    token itself begins none: the answer is then outside the class set, and nothing said of the classes speaks for it.
+    """
     ranked = _ranked(token)
     names = [_normalised(choice) for choice in choices]
     own = _normalised(token.text)
@@ -99,50 +111,63 @@ def _class_masses(token: Token, choices: Sequence[str]) -> tuple[list[float], fl
         raise EvidenceGap(Gap.OUTSIDE_CHOICES)
     pieces = [(_normalised(other.text), math.exp(other.logprob)) for other in ranked]
     masses = [math.fsum(share for piece, share in pieces if _begins(name, piece)) for name in names]
-    present = sorted((mass for mass in masses if mass > 0.0), reverse=True)
-    missing = len(masses) - len(present)
+    listed = sorted((mass for mass in masses if mass > 0.0), reverse=True)
+    unlisted, least = len(masses) - len(listed), pieces[-1][1]
     residual = max(0.0, 1.0 - math.fsum(share for _, share in pieces))
-    return present, min(residual, missing * pieces[-1][1]), missing
+    return ClassMasses(listed, unlisted, min(residual, least), min(residual, unlisted * least))
 
 
-def choice_margin(token: Token, choices: Sequence[str]) -> float:
-    """Margin between the two best classes, normalised over the class set, in [0, 1]; cautious when truncated.
-
-    A class that is not listed counts with the most that any one of them can have. Raises EvidenceGap.
-    """
-    best, second, total = _best_two(token, choices)
-    return min(1.0, max(0.0, (best - second) / total))
-
-
-def choice_logit_margin(token: Token, choices: Sequence[str]) -> float:
-    """The same in logits over the class tokens, in [0, 100] (the form of obtain_margin.py). Raises EvidenceGap."""
-    best, second, _ = _best_two(token, choices)
-    return min(-LEAST_LOGPROB, max(0.0, math.log(best / second))) if second > 0.0 else -LEAST_LOGPROB
+def class_shares(masses: ClassMasses) -> list[float]:
+    """What each class is worth among all, the best first; those without an alternative share alike. Sums to 1."""
+    if not masses.listed:
+        return [1.0 / masses.unlisted] * masses.unlisted
+    each = [masses.most_together / masses.unlisted] * masses.unlisted if masses.unlisted else []
+    total = math.fsum(masses.listed) + masses.most_together
+    return sorted((mass / total for mass in (*masses.listed, *each)), reverse=True)
 
 
-def _best_two(token: Token, choices: Sequence[str]) -> tuple[float, float, float]:
-    """Masses of the best class and of the most dangerous other, and of all together."""
-    present, unseen, missing = _class_masses(token, choices)
-    if not present:
-        return 1.0, 1.0, float(len(choices))
-    most = min(unseen, min(math.exp(other.logprob) for other in token.alternatives)) if missing else 0.0
-    rival = max(present[1] if len(present) > 1 else 0.0, most)
-    return present[0], rival, math.fsum(present) + unseen
+def choice_margin(masses: ClassMasses) -> float:
+    """Margin between the two best classes, normalised over the class set, in [0, 1]."""
+    best, rival = _best_two(masses)
+    total = math.fsum(masses.listed) + masses.most_together
+    return min(1.0, max(0.0, (best - rival) / total)) if masses.listed else 0.0
 
 
-def max_probability(token: Token, choices: Sequence[str] = ()) -> float:
-    """p(top-1), over the choices when there are any, in [0, 1] (Chow's rule). Raises EvidenceGap."""
-    return min(1.0, class_shares(token, choices)[0]) if choices else math.exp(max(_logprobs(token)))
+def choice_logit_margin(masses: ClassMasses) -> float:
+    """The same in logits over the class tokens, in [0, 100] (the form of obtain_margin.py)."""
+    best, rival = _best_two(masses)
+    return min(-LEAST_LOGPROB, max(0.0, math.log(best / rival))) if rival > 0.0 else -LEAST_LOGPROB
 
 
-def negative_entropy(token: Token, choices: Sequence[str] = ()) -> float:
-    """Minus the entropy in nats, in [-ln 21, 0] for up to 20 alternatives, -ln 64 at least for 64 choices.
+def _best_two(masses: ClassMasses) -> tuple[float, float]:
+    """Masses of the best class and of the most dangerous other; alike when nothing is known of any."""
+    if not masses.listed:
+        return 1.0, 1.0
+    second = masses.listed[1] if len(masses.listed) > 1 else 0.0
+    return masses.listed[0], max(second, masses.most) if masses.unlisted else second
+
+
+def class_probability(masses: ClassMasses) -> float:
+    """The share of the best class, in [0, 1]."""
+    return min(1.0, class_shares(masses)[0])
+
+
+def negative_class_entropy(masses: ClassMasses) -> float:
+    """Minus the entropy of the classes in nats, in [-ln 64, 0] for up to 64 of them."""
+    return math.fsum(share * math.log(share) for share in class_shares(masses) if share > 0.0)
+
+
+def max_probability(token: Token) -> float:
+    """p(top-1), in [0, 1] (Chow's rule). Raises EvidenceGap."""
+    return math.exp(max(_logprobs(token)))
+
+
+def negative_entropy(token: Token) -> float:
+    """Minus the entropy in nats, in [-ln 21, 0] for up to 20 alternatives.
 
     The probability that the listed alternatives leave over counts as one more outcome, so that a truncated list never
     looks surer than it is. Raises EvidenceGap.
     """
-    if choices:
-        return math.fsum(share * math.log(share) for share in class_shares(token, choices) if share > 0.0)
     logprobs = _logprobs(token)
     shares = list(map(math.exp, logprobs))
     rest = 1.0 - sum(shares)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from marginal.policy import evidence
-from marginal.policy.evidence import EvidenceGap, Gap
+from marginal.policy.evidence import ClassMasses, EvidenceGap, Gap
+from marginal.policy.readings import Reading
 from marginal.policy.scales import LINEAR, LOGIT, LOGPROB, UNIT, Scale
 from marginal.tokens import Token
 
@@ -22,9 +23,6 @@ QUANTILE = 0.1
 
 ROUNDING = 1e-9
 """0.07 of 100 is 7, though not in floating point."""
-
-Reading = Callable[[Token, int], float]
-"""What a score reads at one token and its position in the answer. Raises EvidenceGap."""
 
 
 class Bounds(NamedTuple):
@@ -45,6 +43,14 @@ class Score(Protocol):
     window: int
     """Tokens it looks at; 0 is the whole answer."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether it read a class that is outside the alternatives and counts with the most it can have there.
+
+        The final value is then a lower bound, on the terms of `ClassMasses`.
+        """
+        ...
+
     def observe(self, token: Token) -> None:
         """Takes the next token within the window. Raises EvidenceGap."""
         ...
@@ -59,15 +65,28 @@ class Score(Protocol):
         ...
 
 
-class _First:
+class _Gathered:
+    """What scores of one or more readings have in common."""
+
+    def __init__(self, read: Reading, scale: Scale, window: int) -> None:
+        self.window = window
+        self._reading = read
+        self._read = read.at  # a call through an instance would cost more, and one is made for every token
+        self._scale = scale
+        self._seen = 0
+
+    @property
+    def bounded(self) -> bool:
+        return self._reading.bounded
+
+
+class _First(_Gathered):
     """The reading at one token: the first of the answer, or the first that satisfies `wanted`."""
 
     def __init__(self, read: Reading, scale: Scale, window: int, wanted: Callable[[Token], bool] | None = None) -> None:
-        self.window = window
-        self._read = read
+        super().__init__(read, scale, window)
         self._wanted = wanted
         self._bounds = Bounds(scale.low, scale.high)
-        self._seen = 0
         self._value: float | None = None
 
     def observe(self, token: Token) -> None:
@@ -91,14 +110,11 @@ class _First:
         return self._value
 
 
-class _Least:
+class _Least(_Gathered):
     """The smallest reading within the window: a chain is as sure as its weakest token."""
 
     def __init__(self, read: Reading, scale: Scale, window: int) -> None:
-        self.window = window
-        self._read = read
-        self._scale = scale
-        self._seen = 0
+        super().__init__(read, scale, window)
         self._least = scale.high
 
     def observe(self, token: Token) -> None:
@@ -115,14 +131,11 @@ class _Least:
         return self._least
 
 
-class _Mean:
+class _Mean(_Gathered):
     """The mean reading within the window."""
 
     def __init__(self, read: Reading, scale: Scale, window: int) -> None:
-        self.window = window
-        self._read = read
-        self._scale = scale
-        self._seen = 0
+        super().__init__(read, scale, window)
         self._total = 0.0
 
     def observe(self, token: Token) -> None:
@@ -146,13 +159,11 @@ class _Mean:
         return min(self._scale.high, max(self._scale.low, self._total / self._seen))
 
 
-class _Quantile:
+class _Quantile(_Gathered):
     """The reading that a share `quantile` of the window's readings does not exceed (the nearest rank)."""
 
     def __init__(self, read: Reading, scale: Scale, window: int, quantile: float) -> None:
-        self.window = window
-        self._read = read
-        self._scale = scale
+        super().__init__(read, scale, window)
         self._quantile = quantile
         self._sorted: list[float] = []
 
@@ -193,20 +204,13 @@ class ScoreKind:
     scale: Scale
     gather: Callable[[Reading, Scale, int, float], Score]
     read: Callable[[Token], float]
-    read_choices: Callable[[Token, Sequence[str]], float] | None
+    read_choices: Callable[[ClassMasses], float] | None
     alternatives: int
     one_token: bool = False
 
     def start(self, *, window: int = 0, choices: Sequence[str] = (), quantile: float = QUANTILE) -> Score:
         """Begins to judge an answer. Over `choices` its first position, where the class shows, is read as classes."""
-        read, read_choices = self.read, self.read_choices
-
-        def reading(token: Token, position: int) -> float:
-            if position == 0 and choices and read_choices is not None:
-                return read_choices(token, choices)
-            return read(token)
-
-        return self.gather(reading, self.scale, window, quantile)
+        return self.gather(Reading(self.read, self.read_choices, choices), self.scale, window, quantile)
 
 
 def _first(read: Reading, scale: Scale, _: int, __: float) -> Score:
@@ -263,12 +267,12 @@ SCORES: Mapping[str, ScoreKind] = {
         ),
         ScoreKind(
             "max_probability", "the mean of p(top-1) over the window",
-            "Chow 1970; arXiv 2307.02764", UNIT, _mean, evidence.max_probability, evidence.max_probability, 2,
+            "Chow 1970; arXiv 2307.02764", UNIT, _mean, evidence.max_probability, evidence.class_probability, 2,
         ),
         ScoreKind(
             "entropy", "minus the mean entropy over the window, what the alternatives leave over counted",
             "arXiv 2605.05166, First Token Knows", LINEAR, _mean,
-            evidence.negative_entropy, evidence.negative_entropy, _ALL,
+            evidence.negative_entropy, evidence.negative_class_entropy, _ALL,
         ),
     )
 }  # fmt: skip

@@ -11,8 +11,10 @@ from marginal.policy.evidence import (
     EvidenceGap,
     Gap,
     choice_margin,
+    class_masses,
     class_shares,
     margin,
+    negative_class_entropy,
     negative_entropy,
     open_logit_margin,
     open_margin,
@@ -80,7 +82,7 @@ def test_logit_margins_and_shares_of_classes_do_not_depend_on_a_common_factor(to
     other = Token(token.text, token.logprob, scaled)
     assert open_logit_margin(other) == pytest.approx(open_logit_margin(token), abs=1e-9)
     every = tuple(LETTERS[: len(token.alternatives)])
-    assert class_shares(other, every) == pytest.approx(class_shares(token, every), abs=1e-9)
+    assert class_shares(class_masses(other, every)) == pytest.approx(class_shares(class_masses(token, every)), abs=1e-9)
 
 
 @given(tokens())
@@ -195,33 +197,33 @@ def test_only_the_ten_most_probable_are_searched_for_a_competitor() -> None:
 
 def test_choices_are_compared_with_each_other_only() -> None:
     token = spread({"yes": 0.3, "maybe": 0.5, "no": 0.1})
-    assert choice_margin(token, ("yes", "no")) == pytest.approx((0.3 - 0.1) / 0.4)
+    assert choice_margin(class_masses(token, ("yes", "no"))) == pytest.approx((0.3 - 0.1) / 0.4)
 
 
 def test_every_beginning_of_a_choice_counts_for_it() -> None:
     token = spread({" Pos": 0.4, "positive": 0.2, "neg": 0.2})
-    assert choice_margin(token, ("positive", "negative")) == pytest.approx((0.6 - 0.2) / 0.8)
+    assert choice_margin(class_masses(token, ("positive", "negative"))) == pytest.approx((0.6 - 0.2) / 0.8)
 
 
 def test_choices_that_begin_alike_cannot_be_told_apart() -> None:
-    assert choice_margin(spread({"turn": 0.9, "x": 0.1}), ("turn on", "turn off")) == 0.0
+    assert choice_margin(class_masses(spread({"turn": 0.9, "x": 0.1}), ("turn on", "turn off"))) == 0.0
 
 
 def test_a_choice_outside_the_alternatives_is_bounded_by_the_least_of_them() -> None:
     token = spread({"yes": 0.7, "maybe": 0.1})
-    assert choice_margin(token, ("yes", "no")) == pytest.approx((0.7 - 0.1) / 0.8)
+    assert choice_margin(class_masses(token, ("yes", "no"))) == pytest.approx((0.7 - 0.1) / 0.8)
 
 
 def test_a_choice_outside_the_alternatives_is_bounded_by_what_they_leave_over() -> None:
     token = spread({"yes": 0.79, "maybe": 0.2})
-    assert choice_margin(token, ("yes", "no")) == pytest.approx((0.79 - 0.01) / 0.8)
+    assert choice_margin(class_masses(token, ("yes", "no"))) == pytest.approx((0.79 - 0.01) / 0.8)
 
 
 @given(tokens())
 def test_truncated_alternatives_never_make_choices_look_surer(token: Token) -> None:
     choices = tuple(LETTERS[: len(token.alternatives)])
     cut = Token(token.text, token.logprob, token.alternatives[:2])
-    assert choice_margin(cut, choices) <= choice_margin(token, choices) + 1e-9
+    assert choice_margin(class_masses(cut, choices)) <= choice_margin(class_masses(token, choices)) + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -255,10 +257,10 @@ def test_class_shares_sum_to_one_and_their_entropy_stays_in_range(
     total = math.fsum(weights) / listed
     names = [f"c{index:02d}" for index in range(max(classes, len(weights)))]
     token = spread({name: weight / total for name, weight in zip(names, sorted(weights)[::-1], strict=False)})
-    shares = class_shares(token, names)
+    shares = class_shares(class_masses(token, names))
     assert math.fsum(shares) == pytest.approx(1.0)
     assert shares == sorted(shares, reverse=True)
-    assert SCORES["entropy"].scale.low - 1e-9 <= negative_entropy(token, names) <= 0.0
+    assert SCORES["entropy"].scale.low - 1e-9 <= negative_class_entropy(class_masses(token, names)) <= 0.0
 
 
 @pytest.mark.parametrize(("quantile", "count", "rank"), [(0.07, 100, 7), (0.28, 25, 7), (0.55, 100, 55), (0.14, 50, 7)])
@@ -269,5 +271,5 @@ def test_a_quantile_is_not_led_astray_by_rounding(quantile: float, count: int, r
 
 def test_an_answer_outside_the_choices_is_no_score() -> None:
     with pytest.raises(EvidenceGap) as raised:
-        choice_margin(spread({"maybe": 0.9, "yes": 0.09}), ("yes", "no"))
+        choice_margin(class_masses(spread({"maybe": 0.9, "yes": 0.09}), ("yes", "no")))
     assert raised.value.reason is Gap.OUTSIDE_CHOICES
