@@ -94,11 +94,15 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens an attempt has used so far; `cached_input_tokens` are part of `input_tokens`."""
+    """Tokens an attempt has used so far; `cached_input_tokens` are part of `input_tokens`.
+
+    `counted` says that a count is our own, because the engine did not tell its own to the end.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from marginal.routing.holds import Ask, Grant
 from marginal.routing.records import Attempt, CostRecord
 from marginal.tokens import Chunk, Generation, ModelDescription, Tier
 
@@ -45,4 +46,34 @@ class Recorder(Protocol):
 
     def trace_id(self) -> str:
         """The current trace's id in hexadecimal, empty when there is none."""
+        ...
+
+
+class Ledger(Protocol):
+    """Who may spend how much, and what was spent. Every call is idempotent by request id.
+
+    `progress` and `settle` never fail and never wait: what cannot be told to a store now is told later.
+    """
+
+    async def reserve(self, ask: Ask) -> Grant:
+        """Holds a request's worst case, or that of the small tier alone.
+
+        Raises BudgetExceeded, LedgerUnavailable, JournalFull, and of a key seen before InProgress, AlreadyAnswered or
+        KeyReused.
+        """
+        ...
+
+    def progress(self, request_id: str, nanos: int) -> None:
+        """Tells what an open request has cost so far; it is charged at least that if nothing more is heard of it."""
+        ...
+
+    def settle(self, record: CostRecord) -> None:
+        """Takes the final record of a request and gives back what was held beyond it.
+
+        A second record of the same request replaces the first: the cost of a shadow attempt comes later.
+        """
+        ...
+
+    async def durable(self) -> None:
+        """Waits until every record taken so far would survive the end of this process and its machine."""
         ...

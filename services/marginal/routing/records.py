@@ -25,6 +25,24 @@ class DegradedReason(Enum):
 
     LARGE_UNAVAILABLE = "large_unavailable"
     DEADLINE = "deadline"
+    BUDGET = "budget"
+    BUDGET_UNKNOWN = "budget_unknown"
+    COST_LIMIT = "cost_limit"
+    DEFERRAL_CAP = "deferral_cap"
+    OVERLOADED = "overloaded"
+    LEDGER_WRITE = "ledger_write"
+
+
+class Settlement(Enum):
+    """How sure a record's money is: counted to the end, or reckoned for a request whose router died.
+
+    EXPIRED and RECOVERED are charged at the last that was known of them, or at the whole hold; a SETTLED record of the
+    same request replaces either.
+    """
+
+    SETTLED = "settled"
+    EXPIRED = "expired"
+    RECOVERED = "recovered"
 
 
 @dataclass(frozen=True, slots=True)

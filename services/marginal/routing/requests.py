@@ -26,9 +26,20 @@ class OnDegrade(Enum):
     FAIL = "fail"
 
 
+class Criticality(Enum):
+    """Whether a request is shed before others when there is no room for all."""
+
+    CRITICAL = "critical"
+    SHEDDABLE = "sheddable"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `policy` "" is the default policy, `task` "" no task, `tenant` whoever is billed."""
+    """One request; `policy` "" is the default policy, `task` "" no task, `tenant` whoever is billed.
+
+    `max_nanos` is the most it may cost, None without limit. `key` names the caller's idempotency key without telling it
+    ("" is none), `fingerprint` what was asked under it.
+    """
 
     request_id: str
     generation: Generation
@@ -37,6 +48,10 @@ class Request:
     mode: Mode = Mode.AUTO
     on_degrade: OnDegrade = OnDegrade.SERVE
     tenant: str = "default"
+    max_nanos: int | None = None
+    key: str = ""
+    fingerprint: str = ""
+    criticality: Criticality = Criticality.CRITICAL
 
 
 @dataclass(frozen=True, slots=True)

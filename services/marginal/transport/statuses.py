@@ -15,15 +15,28 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from marginal.errors import (
+    AlreadyAnswered,
     BackendProtocol,
+    BudgetExceeded,
     ConfigurationError,
+    CostLimited,
     DeadlineExceeded,
+    DeadlineTooShort,
+    InProgress,
     InvalidRequest,
+    JournalFull,
+    KeyReused,
+    LedgerUnavailable,
     MarginalError,
     ModelNotFetched,
+    NotAllowed,
     Overloaded,
+    RateLimited,
+    Repeated,
+    SlowConsumer,
     StreamInterrupted,
     TierUnavailable,
+    Unauthenticated,
 )
 
 DOMAIN = "marginal"
@@ -41,11 +54,23 @@ class Outside:
 
 OUTSIDE: dict[type[MarginalError], Outside] = {
     InvalidRequest: Outside(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    KeyReused: Outside(grpc.StatusCode.INVALID_ARGUMENT, "IDEMPOTENCY_MISMATCH"),
+    Unauthenticated: Outside(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    NotAllowed: Outside(grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED"),
+    RateLimited: Outside(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_seconds=1.0),
+    BudgetExceeded: Outside(grpc.StatusCode.RESOURCE_EXHAUSTED, "BUDGET_EXCEEDED"),
+    CostLimited: Outside(grpc.StatusCode.RESOURCE_EXHAUSTED, "COST_LIMIT"),
+    InProgress: Outside(grpc.StatusCode.ABORTED, "IN_PROGRESS", retry_seconds=1.0),
+    AlreadyAnswered: Outside(grpc.StatusCode.ALREADY_EXISTS, "ALREADY_ANSWERED"),
+    LedgerUnavailable: Outside(grpc.StatusCode.UNAVAILABLE, "BUDGET_STORE_DOWN", retry_seconds=1.0),
+    JournalFull: Outside(grpc.StatusCode.UNAVAILABLE, "LEDGER_WRITE", retry_seconds=5.0),
     TierUnavailable: Outside(grpc.StatusCode.UNAVAILABLE, "TIER_UNAVAILABLE", retry_seconds=1.0),
     Overloaded: Outside(grpc.StatusCode.UNAVAILABLE, "OVERLOADED", retry_seconds=1.0),
     StreamInterrupted: Outside(grpc.StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED"),
     BackendProtocol: Outside(grpc.StatusCode.INTERNAL, "BACKEND_PROTOCOL"),
     DeadlineExceeded: Outside(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+    DeadlineTooShort: Outside(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT"),
+    SlowConsumer: Outside(grpc.StatusCode.DEADLINE_EXCEEDED, "SLOW_CONSUMER"),
     ConfigurationError: Outside(grpc.StatusCode.FAILED_PRECONDITION, "CONFIGURATION"),
     ModelNotFetched: Outside(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_NOT_FETCHED"),
 }
@@ -70,6 +95,13 @@ async def abort(context: grpc.aio.ServicerContext[Message, Message], error: Marg
         info.metadata["field"] = error.field
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, Repeated):
+        info.metadata["request_id"] = error.request_id
+    if isinstance(error, BudgetExceeded):
+        info.metadata["window"] = error.window
+        info.metadata["reset_seconds"] = f"{error.reset_seconds:.0f}"
+        violation = error_details_pb2.QuotaFailure.Violation(subject=f"budget:{error.window}", description=str(error))
+        details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     wait = _retry_seconds(error, outside)
     if wait is not None:
         delay = duration_pb2.Duration()
@@ -108,18 +140,28 @@ def _rebuilt(
 ) -> MarginalError:
     text = error.details() or ""
     if kind is Overloaded:
-        retry = error_details_pb2.RetryInfo()
-        waits = [retry.retry_delay.ToTimedelta() for detail in _details(error) if detail.Unpack(retry)]
-        return Overloaded(text, retry_seconds=waits[0].total_seconds() if waits else None)
-    if kind is InvalidRequest:
+        return Overloaded(text, retry_seconds=_told_to_wait(error))
+    if kind is RateLimited:
+        return RateLimited(text, retry_seconds=_told_to_wait(error) or 0.0)
+    if kind is BudgetExceeded:
+        return BudgetExceeded(info.metadata["window"], reset_seconds=float(info.metadata["reset_seconds"]))
+    if issubclass(kind, InvalidRequest):
         field = info.metadata["field"]
-        return InvalidRequest(field, text.removeprefix(f"{field}: "))
+        return kind(field, text.removeprefix(f"{field}: "))
+    if issubclass(kind, Repeated):
+        return kind(text, request_id=info.metadata["request_id"])
     return kind(text)
+
+
+def _told_to_wait(error: grpc.aio.AioRpcError) -> float | None:
+    retry = error_details_pb2.RetryInfo()
+    waits = [retry.retry_delay.ToTimedelta() for detail in _details(error) if detail.Unpack(retry)]
+    return waits[0].total_seconds() if waits else None
 
 
 def _retry_seconds(error: MarginalError, outside: Outside) -> float | None:
     """When to try again: as the model itself says, or as the table does."""
-    own = error.retry_seconds if isinstance(error, Overloaded) else None
+    own = error.retry_seconds if isinstance(error, (Overloaded, RateLimited)) else None
     return outside.retry_seconds if own is None else own
 
 

@@ -1,7 +1,7 @@
 import grpc
 import pytest
 
-from marginal.errors import InvalidRequest, MarginalError, ModelFault
+from marginal.errors import InvalidRequest, KeyReused, MarginalError, ModelFault, RateLimited, Refused, Repeated
 from marginal.transport.statuses import INTERNAL, OUTSIDE
 
 
@@ -11,7 +11,7 @@ def kinds(root: type[MarginalError]) -> set[type[MarginalError]]:
     return {root}.union(*map(kinds, below))
 
 
-ABSTRACT = {MarginalError, ModelFault}
+ABSTRACT = {MarginalError, ModelFault, RateLimited, Refused, Repeated}
 
 
 def test_every_error_of_ours_has_a_deliberate_status() -> None:
@@ -25,10 +25,10 @@ def test_every_reason_is_told_apart() -> None:
 
 def test_only_the_callers_mistakes_blame_the_caller() -> None:
     blaming = {kind for kind, outside in OUTSIDE.items() if outside.code is grpc.StatusCode.INVALID_ARGUMENT}
-    assert blaming == {InvalidRequest}
+    assert blaming == {InvalidRequest, KeyReused}
 
 
 @pytest.mark.parametrize("kind", sorted(OUTSIDE, key=lambda kind: kind.__name__))
-def test_a_hint_to_retry_comes_only_with_unavailable(kind: type[MarginalError]) -> None:
-    outside = OUTSIDE[kind]
-    assert outside.retry_seconds is None or outside.code is grpc.StatusCode.UNAVAILABLE
+def test_a_hint_to_retry_comes_only_where_time_mends_it(kind: type[MarginalError]) -> None:
+    outside, mended = OUTSIDE[kind], {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}
+    assert outside.retry_seconds is None or outside.code in mended or kind is RateLimited

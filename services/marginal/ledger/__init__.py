@@ -1,0 +1,1 @@
+"""Budgets and records: what may be spent, what was, and where that is kept."""

@@ -1,0 +1,93 @@
+"""What the accounts need of a store of holds and of a journal; `memory` and `valkey` are stores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from marginal.routing.holds import Ask, Grant, HoldState, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a request came to: it counts in the windows it was admitted in, whether its hold is known or not.
+
+    `answered` says that its caller got an answer, so that its idempotency key is spent. `final` is False for one whose
+    shadow attempt is still under way: a later one with the same id replaces it.
+    """
+
+    request_id: str
+    tenant: str
+    nanos: int
+    admitted_at: float
+    answered: bool = True
+    final: bool = True
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A hold whose router was not heard of for a lease: charged at `charged_nanos` until the truth comes."""
+
+    request_id: str
+    tenant: str
+    charged_nanos: int
+    admitted_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A tenant's money in one window: spent, and held for requests under way."""
+
+    tenant: str
+    window: Window
+    period: str
+    committed_nanos: int
+    held_nanos: int
+
+
+class Store(Protocol):
+    """Holds and windows. Every call is idempotent by request id and atomic; the clock is the store's own.
+
+    Raises StoreAway when the store cannot be asked: what was asked may have been done all the same. Windows, their
+    periods and what a hold does are told in `routing/holds.py`.
+    """
+
+    async def reserve(self, ask: Ask, *, lease_seconds: float) -> Grant:
+        """Holds `ask.full_nanos` in every window of now; `ask.small_nanos` where that alone fits; else BudgetExceeded.
+
+        The same id again gives the same grant and holds nothing more. Raises InProgress, AlreadyAnswered or KeyReused
+        by `ask.key`: the key of a request that failed or expired is free again.
+        """
+        ...
+
+    async def progress(self, marks: Mapping[str, int], *, lease_seconds: float) -> None:
+        """Renews the leases of open holds; a mark, in nano-units, never goes down. Ids that are not held are passed by."""
+        ...
+
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        """Turns holds into what was spent: a HELD one gives back the rest, an EXPIRED one is corrected, a SETTLED one
+        stays as it is, and one that is not known is committed, as after an emptied store.
+        """
+        ...
+
+    async def expire(self, request_ids: Sequence[str] = ()) -> Sequence[Expired]:
+        """Expires holds whose lease is over, and the named ones whatever their lease: charged at their mark, or whole
+        when there is none. Gives every expired hold that nobody has acknowledged, those of earlier calls included.
+        """
+        ...
+
+    async def acknowledge(self, request_ids: Sequence[str]) -> None:
+        """Remembers that the records of these expired holds were written."""
+        ...
+
+    async def states(self, request_ids: Sequence[str]) -> Mapping[str, HoldState]:
+        """How far each has come; one that is not known is left out."""
+        ...
+
+    async def balances(self, tenants: Sequence[str] = ()) -> Sequence[Balance]:
+        """The windows of now, of these tenants or of all that have spent in them."""
+        ...
+
+
+class StoreAway(Exception):
+    """The store of budgets cannot be asked now; the text says what was tried, never a password."""
