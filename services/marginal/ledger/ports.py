@@ -61,7 +61,7 @@ class Store(Protocol):
         ...
 
     async def progress(self, marks: Mapping[str, int], *, lease_seconds: float) -> None:
-        """Renews the leases of open holds; a mark, in nano-units, never goes down. Ids that are not held are passed by."""
+        """Renews the leases of open holds; a mark, in nano-units, never goes down. Others are passed by."""
         ...
 
     async def settle(self, settled: Sequence[Settled]) -> None:

@@ -11,7 +11,7 @@ def kinds(root: type[MarginalError]) -> set[type[MarginalError]]:
     return {root}.union(*map(kinds, below))
 
 
-ABSTRACT = {MarginalError, ModelFault, RateLimited, Refused, Repeated}
+ABSTRACT = {MarginalError, ModelFault, Refused, Repeated}
 
 
 def test_every_error_of_ours_has_a_deliberate_status() -> None:
