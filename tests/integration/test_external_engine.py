@@ -1,10 +1,12 @@
 """A small tier in front of engines over HTTP: one trace into the engine, accounts that agree, and no request lost."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +96,12 @@ async def traced(directory: Path, trace_id: str, span_id: str) -> Span:
             await asyncio.sleep(0.05)
 
 
+def span_events(path: Path, name: str) -> list[dict[str, Any]]:
+    """The attributes of every event of that name, of a service that has ended."""
+    spans = map(json.loads, path.read_text().splitlines())
+    return [event["attributes"] for span in spans for event in span["events"] if event["name"] == name]
+
+
 @pytest.mark.parametrize("dialect", ENGINES)
 async def test_a_request_is_one_trace_into_the_engine_and_the_accounts_agree(tmp_path: Path, dialect: str) -> None:
     async with (
@@ -148,10 +156,18 @@ async def test_when_one_of_two_engines_dies_no_request_fails(tmp_path: Path) -> 
             await leaving.aclose()
             after = [await asyncio.gather(*(services.ask(f"question {n}") for n in range(8))) for _ in range(5)]
             accounts = await asyncio.to_thread(inspection.reconcile, tmp_path)
-            told = services.running[SMALL].program.log_path.read_text()
+            told = services.logged(SMALL, "endpoint_ejected")
     answers = [answer for _, answer in (*before, *(one for wave in after for one in wave))]
     assert {(answer.tier, answer.degraded) for answer in answers} == {(Tier.SMALL, None)}
-    assert f"endpoint {dying.url.removeprefix('http://')} is left out for 1 s: TierUnavailable" in told
+    retries = span_events(tmp_path / "small-model.spans.jsonl", names.ENGINE_RETRY)
+    gone, left = (engine.url.removeprefix("http://") for engine in (dying, staying))
+    assert {(line["level"], line["tier"], line["endpoint"], line["because"]) for line in told} == {
+        ("warning", "small", gone, "TierUnavailable")
+    }
+    assert [line["seconds"] for line in told] == [float(number) for number in range(1, len(told) + 1)]
+    assert {(one["marginal.engine.endpoint"], one["marginal.engine.other_endpoint"]) for one in retries} == {
+        (gone, left)
+    }
     assert accounts.balanced
     assert accounts.records == 52
 

@@ -27,11 +27,15 @@ class EjectionRules:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One request to one endpoint: `era` is how often that had been out by then, `trial` whether this one tries it."""
+    """One request to one endpoint: `era` is how often that had been out by then, `trial` whether this one tries it.
+
+    `again` says that another request tried it before, since it was put out, and has shown nothing.
+    """
 
     endpoint: int
     era: int
     trial: bool
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -43,6 +47,7 @@ class _Health:
     era: int = 0
     out_until: float | None = None
     tried: bool = False
+    tried_before: bool = False
     paused_until: float = 0.0
 
 
@@ -72,8 +77,10 @@ class Ejection:
         """A request is sent to an endpoint; the first one after its time is the trial."""
         health = self._all[endpoint]
         trial = _is_due(health, now)
-        health.tried = health.tried or trial
-        return Ticket(endpoint, health.era, trial)
+        again = trial and health.tried_before
+        if trial:
+            health.tried = health.tried_before = True
+        return Ticket(endpoint, health.era, trial, again)
 
     def answered(self, ticket: Ticket) -> bool:
         """The first token came; True when it brings the endpoint back, where one more fault puts it out again."""
@@ -99,17 +106,19 @@ class Ejection:
             return None
         health.times_out += 1
         health.era += 1
-        health.tried = False
+        health.tried = health.tried_before = False
         seconds = min(self.rules.base_seconds * health.times_out, self.rules.longest_seconds)
         health.out_until = now + seconds
         return seconds
 
-    def paused(self, ticket: Ticket, now: float, seconds: float) -> None:
-        """The endpoint asked to be left alone for so long, which is no fault."""
+    def paused(self, ticket: Ticket, now: float, seconds: float) -> bool:
+        """The endpoint asked to be left alone for so long, which is no fault; True when it was not paused already."""
         health = self._all[ticket.endpoint]
         until = now + min(seconds, self.rules.longest_pause_seconds)
+        begins = health.paused_until <= now < until
         health.paused_until = max(health.paused_until, until)
         self.dropped(ticket)
+        return begins
 
     def dropped(self, ticket: Ticket) -> None:
         """The request ended and says nothing about the endpoint; if it was the trial, another one is."""

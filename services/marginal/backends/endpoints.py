@@ -5,12 +5,12 @@ another, within a budget; after the first token nothing is asked twice.
 """
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from marginal.backends.ejection import Ejection, EjectionRules
@@ -23,8 +23,6 @@ LIMIT = 256
 OWN_FAULTS = (TierUnavailable, Overloaded, BackendProtocol)
 """What another endpoint may do better."""
 
-logger = logging.getLogger(__name__)
-
 
 async def _nothing() -> None:
     """Closes nothing."""
@@ -32,11 +30,61 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One engine: what it is called in logs, never a URL, for that may hold a secret; and how its client is closed."""
+    """One engine, and how its client is closed.
+
+    Its name goes into logs, spans and metrics: never a URL, for that may hold a secret.
+    """
 
     name: str
     model: LanguageModel
     close: Callable[[], Awaitable[None]] = _nothing
+
+
+class EndpointObserver(Protocol):
+    """Is told, in the context of the request that showed it, what became of an endpoint; nothing of it may raise.
+
+    Endpoints are told by their names, `because` is an error's type or a few words of ours.
+    """
+
+    def retried(self, endpoint: str, *, other: str, because: str) -> None:
+        """A request that one endpoint failed goes to another."""
+        ...
+
+    def retry_denied(self, endpoint: str) -> None:
+        """A request that an endpoint failed could go to another, but no retry is left in the budget."""
+        ...
+
+    def ejected(self, endpoint: str, *, seconds: float, because: str) -> None:
+        """An endpoint is left out for so long, for the first time or for longer."""
+        ...
+
+    def tried(self, endpoint: str, *, again: bool) -> None:
+        """One request tries an endpoint that was left out; `again` when an earlier one has shown nothing."""
+        ...
+
+    def returned(self, endpoint: str) -> None:
+        """An endpoint that was left out has answered and is asked as before."""
+        ...
+
+    def paused(self, endpoint: str) -> None:
+        """An endpoint has begun to be left alone, as it asked."""
+        ...
+
+
+class Unobserved:
+    """Takes note of nothing."""
+
+    def retried(self, endpoint: str, *, other: str, because: str) -> None: ...
+
+    def retry_denied(self, endpoint: str) -> None: ...
+
+    def ejected(self, endpoint: str, *, seconds: float, because: str) -> None: ...
+
+    def tried(self, endpoint: str, *, again: bool) -> None: ...
+
+    def returned(self, endpoint: str) -> None: ...
+
+    def paused(self, endpoint: str) -> None: ...
 
 
 class Endpoints:
@@ -50,11 +98,13 @@ class Endpoints:
         rules: EjectionRules | None = None,
         budget: RetryBudget | None = None,
         clock: Callable[[], float] = time.monotonic,
+        observer: EndpointObserver | None = None,
     ) -> None:
         """At least one endpoint, `limit` requests under way at each; `clock` gives seconds."""
         self.endpoints = tuple(endpoints)
         self._limit = limit
         self._clock = clock
+        self._observer = observer or Unobserved()
         self._ejection = Ejection(len(self.endpoints), rules or EjectionRules())
         self._budget = budget or RetryBudget()
         self._running = [0] * len(self.endpoints)
@@ -80,7 +130,7 @@ class Endpoints:
         if chosen is None:
             raise self._full()
         while chosen is not None:
-            attempt = _Attempt(self.endpoints[chosen].name, self._ejection, chosen, self._clock)
+            attempt = _Attempt(self.endpoints[chosen].name, self._ejection, chosen, self._clock, self._observer)
             try:
                 with self._counted(chosen), attempt.watched():
                     async with aclosing(self.endpoints[chosen].model.generate(generation, timeout=left)) as chunks:
@@ -88,11 +138,13 @@ class Endpoints:
                             attempt.answered()
                             yield chunk
                 return
-            except OWN_FAULTS:
+            except OWN_FAULTS as error:
                 tried.add(chosen)
                 if timeout is not None:
                     left = timeout - (self._clock() - started)
-                chosen = None if attempt.begun or (left is not None and left <= 0) else self._another(tried)
+                if attempt.begun or (left is not None and left <= 0):
+                    raise
+                chosen = self._another(tried, failed=attempt.name, because=type(error).__name__)
                 if chosen is None:
                     raise
 
@@ -114,14 +166,18 @@ class Endpoints:
         self._turn = chosen + 1
         return chosen
 
-    def _another(self, tried: Collection[int]) -> int | None:
+    def _another(self, tried: Collection[int], *, failed: str, because: str) -> int | None:
         """Where to repeat a request; None when there is nowhere, or no retry left."""
         turn = self._turn
         chosen = self._choose(tried)
-        if chosen is None or self._budget.take(self._clock()):
-            return chosen
-        self._turn = turn
-        return None
+        if chosen is None:
+            return None
+        if not self._budget.take(self._clock()):
+            self._turn = turn
+            self._observer.retry_denied(failed)
+            return None
+        self._observer.retried(failed, other=self.endpoints[chosen].name, because=because)
+        return chosen
 
     @contextmanager
     def _counted(self, index: int) -> Iterator[None]:
@@ -144,20 +200,25 @@ class Endpoints:
 class _Attempt:
     """One call of one endpoint, and what it says about the endpoint's health."""
 
-    def __init__(self, name: str, ejection: Ejection, index: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, ejection: Ejection, index: int, clock: Callable[[], float], observer: EndpointObserver
+    ) -> None:
+        self.name = name
         self.begun = False
-        self._name = name
+        self._observer = observer
         self._ejection = ejection
         self._clock = clock
         self._started = clock()
         self._ticket = ejection.begun(index, self._started)
+        if self._ticket.trial:
+            observer.tried(name, again=self._ticket.again)
 
     def answered(self) -> None:
         """A chunk came."""
         if not self.begun:
             self.begun = True
             if self._ejection.answered(self._ticket):
-                logger.info("endpoint %s is back", self._name)
+                self._observer.returned(self.name)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -168,8 +229,8 @@ class _Attempt:
             wait = _retry_seconds(error)
             if wait is None:
                 self._failed(type(error).__name__)
-            else:
-                self._ejection.paused(self._ticket, self._clock(), wait)
+            elif self._ejection.paused(self._ticket, self._clock(), wait):
+                self._observer.paused(self.name)
             raise
         except InvalidRequest:
             self._ejection.dropped(self._ticket)
@@ -192,7 +253,7 @@ class _Attempt:
     def _failed(self, how: str) -> None:
         seconds = self._ejection.failed(self._ticket, self._clock())
         if seconds is not None:
-            logger.warning("endpoint %s is left out for %g s: %s", self._name, seconds, how)
+            self._observer.ejected(self.name, seconds=seconds, because=how)
 
 
 def address(url: str) -> str:

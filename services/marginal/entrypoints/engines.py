@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from marginal.backends.endpoints import LIMIT, Endpoint, Endpoints, address
+from marginal.backends.endpoints import LIMIT, Endpoint, EndpointObserver, Endpoints, address
 from marginal.backends.http_calls import Timeouts
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
 from marginal.backends.openai_compatible import OpenAICompatible
@@ -94,10 +94,13 @@ def risk(engine: Engine) -> str | None:
     return f"the key in --api-key-file is sent unencrypted to {', '.join(open_ones)}: use https" if open_ones else None
 
 
-def build_model(engine: Engine, headers: Headers) -> LanguageModel:
-    """Makes the engine's LanguageModel; fetching and loading an embedded one blocks. Raises ConfigurationError."""
+def build_model(engine: Engine, headers: Headers, observer: EndpointObserver | None = None) -> LanguageModel:
+    """Makes the engine's LanguageModel; fetching and loading an embedded one blocks. Raises ConfigurationError.
+
+    `observer` is told what becomes of an external engine's endpoints.
+    """
     if isinstance(engine, External):
-        return Endpoints([_endpoint(engine, url, headers) for url in engine.urls])
+        return Endpoints([_endpoint(engine, url, headers) for url in engine.urls], observer=observer)
     if engine.model.startswith(SCHEME):
         return scripted_model(engine.model)
     return LlamaCpp(fetch.resolve(engine.model), name=engine.name, settings=engine.settings)

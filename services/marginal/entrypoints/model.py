@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from marginal.backends.endpoints import Endpoints
+from marginal.backends.endpoints import EndpointObserver, Endpoints
 from marginal.entrypoints import engine_options as engines
 from marginal.entrypoints.engine_options import Given, checked
 from marginal.entrypoints.engines import Embedded, Engine, EngineKind, External, build_model, evidence, risk
@@ -17,6 +17,7 @@ from marginal.entrypoints.serving import TraceOptions, run, telemetry, unless_st
 from marginal.errors import ModelFault
 from marginal.routing.ports import LanguageModel
 from marginal.telemetry.calls import outgoing_headers
+from marginal.telemetry.endpoint_recorder import EndpointRecorder
 from marginal.telemetry.logs import Log
 from marginal.telemetry.recorder import GenerationRecorder
 from marginal.telemetry.tracing import Exporter
@@ -104,7 +105,8 @@ async def _serve(
     with telemetry(f"marginal-{tier.value}-model", traces) as own:
         if (danger := risk(engine)) is not None:
             own.log.warning(danger)
-        async with _built(engine, stop) as model:
+        observer = EndpointRecorder(tier, own.log, own.tracing.metrics)
+        async with _built(engine, observer, stop) as model:
             if model is None:
                 return
             recorder = GenerationRecorder(own.tracing.spans, own.log, tier=tier)
@@ -120,12 +122,14 @@ async def _serve(
 
 
 @asynccontextmanager
-async def _built(engine: Engine, stop: asyncio.Event) -> AsyncIterator[LanguageModel | None]:
+async def _built(
+    engine: Engine, observer: EndpointObserver, stop: asyncio.Event
+) -> AsyncIterator[LanguageModel | None]:
     """The engine's model, its connections closed in the end; None when told to stop before a file was loaded."""
     if isinstance(engine, Embedded):
         yield await unless_stopped(stop, lambda: build_model(engine, outgoing_headers))
         return
-    model = build_model(engine, outgoing_headers)
+    model = build_model(engine, outgoing_headers, observer)
     try:
         yield model
     finally:

@@ -1,6 +1,6 @@
-"""What is counted, for collectors: requests, what they cost, how often shadows agree, and reloads of the policies.
+"""What is counted, for collectors: requests, their cost, how often shadows agree, reloads, and events of endpoints.
 
-Labels are bounded: policies, tiers, verdicts and outcomes are few, tenants and tasks are not labels.
+Labels are bounded: policies, tiers, endpoints, verdicts and outcomes are few, tenants and tasks are not labels.
 """
 
 from opentelemetry.metrics import Meter
@@ -10,13 +10,14 @@ from opentelemetry.sdk.resources import Resource
 
 from marginal.routing.records import CostRecord
 from marginal.telemetry import names
+from marginal.tokens import Tier
 
 EXPORT_MILLISECONDS = 10_000
 NONE = "none"
 
 
 class Metrics:
-    """The counters of a router."""
+    """The counters of a router, and of a model service in front of several engines."""
 
     def __init__(self, meter: Meter) -> None:
         self._requests = meter.create_counter(names.REQUESTS, unit="{request}", description="Requests by their verdict")
@@ -24,6 +25,9 @@ class Metrics:
         self._compared = meter.create_counter(names.SHADOWS, unit="{request}", description="Kept answers compared")
         self._other_sampling = meter.create_counter(
             names.OTHER_SAMPLING, unit="{request}", description="Sampled otherwise than their threshold was calibrated"
+        )
+        self._endpoints = meter.create_counter(
+            names.ENGINE_EVENTS, unit="{event}", description="Retries, ejections and returns of engine endpoints"
         )
         self._reloads = meter.create_counter(names.RELOADS, unit="{reload}", description="Policy files read anew")
 
@@ -46,6 +50,10 @@ class Metrics:
             self._other_sampling.add(1, {names.POLICY: record.policy})
         if record.comparison is not None:
             self._compared.add(1, {names.POLICY: record.policy, names.AGREES: record.comparison.agrees})
+
+    def endpoint(self, tier: Tier, endpoint: str, event: str) -> None:
+        """Counts what happened at an engine's endpoint, a host and port of the configuration."""
+        self._endpoints.add(1, {names.TIER: tier.value, names.ENGINE_ENDPOINT: endpoint, names.ENGINE_EVENT: event})
 
     def reloaded(self, *, accepted: bool) -> None:
         """Counts a policy file that was read anew, and whether it was put in force."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import itertools
-import logging
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
@@ -67,9 +67,36 @@ class Engine:
         self.closed += 1
 
 
-def over(*engines: Engine, clock: Callable[[], float] | None = None, limit: int = 256) -> Endpoints:
+class Observer:
+    """Keeps what it is told, a tuple each, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def retried(self, endpoint: str, *, other: str, because: str) -> None:
+        self.told.append(("retried", endpoint, other, because))
+
+    def retry_denied(self, endpoint: str) -> None:
+        self.told.append(("retry denied", endpoint))
+
+    def ejected(self, endpoint: str, *, seconds: float, because: str) -> None:
+        self.told.append(("ejected", endpoint, seconds, because))
+
+    def tried(self, endpoint: str, *, again: bool) -> None:
+        self.told.append(("tried again" if again else "tried", endpoint))
+
+    def returned(self, endpoint: str) -> None:
+        self.told.append(("returned", endpoint))
+
+    def paused(self, endpoint: str) -> None:
+        self.told.append(("paused", endpoint))
+
+
+def over(
+    *engines: Engine, clock: Callable[[], float] | None = None, limit: int = 256, observer: Observer | None = None
+) -> Endpoints:
     named = [Endpoint(f"engine-{number}:80", engine, engine.close) for number, engine in enumerate(engines)]
-    return Endpoints(named, limit=limit, clock=clock or SteppingClock())
+    return Endpoints(named, limit=limit, clock=clock or SteppingClock(), observer=observer)
 
 
 async def answer(model: Endpoints, *, timeout: float | None = None) -> list[Chunk]:
@@ -159,12 +186,10 @@ async def test_a_retry_has_the_time_that_is_left_and_none_is_made_when_none_is()
     assert sound.calls == 1
 
 
-async def test_an_endpoint_that_keeps_failing_is_left_out_tried_and_taken_back(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
+async def test_an_endpoint_that_keeps_failing_is_left_out_tried_and_taken_back() -> None:
+    observer = Observer()
     clock, broken, sound = SteppingClock(), Engine(DOWN, DOWN, DOWN, DOWN, None), Engine()
-    model = over(broken, sound, clock=clock)
+    model = over(broken, sound, clock=clock, observer=observer)
     assert all(await outcomes(model, 20))
     assert broken.calls == 3
     clock.now += 1.0
@@ -176,11 +201,45 @@ async def test_an_endpoint_that_keeps_failing_is_left_out_tried_and_taken_back(
     clock.now += 0.01
     assert all(await outcomes(model, 20))
     assert broken.calls > 10
-    assert [record.getMessage() for record in caplog.records] == [
-        "endpoint engine-0:80 is left out for 1 s: TierUnavailable",
-        "endpoint engine-0:80 is left out for 2 s: TierUnavailable",
-        "endpoint engine-0:80 is back",
+    asked_again = ("retried", "engine-0:80", "engine-1:80", "TierUnavailable")
+    assert observer.told == [
+        asked_again,
+        asked_again,
+        ("ejected", "engine-0:80", 1.0, "TierUnavailable"),
+        asked_again,
+        ("tried", "engine-0:80"),
+        ("ejected", "engine-0:80", 2.0, "TierUnavailable"),
+        asked_again,
+        ("tried", "engine-0:80"),
+        ("returned", "engine-0:80"),
     ]
+
+
+async def test_a_trial_that_shows_nothing_is_told_apart_from_the_first() -> None:
+    observer, clock = Observer(), SteppingClock()
+    model = over(
+        Engine(DOWN, DOWN, DOWN, InvalidRequest("prompt", "no"), InvalidRequest("prompt", "no"), None),
+        Engine(),
+        clock=clock,
+        observer=observer,
+    )
+    await outcomes(model, 20)
+    clock.now += 1.0
+    await outcomes(model, 20)
+    trials = [told for told, *_ in observer.told if told not in ("retried", "ejected")]
+    assert trials == ["tried", "tried again", "tried again", "returned"]
+
+
+async def test_a_pause_is_told_when_it_begins_and_a_retry_that_the_budget_denies_each_time() -> None:
+    observer, busy = Observer(), Overloaded("busy", retry_seconds=5.0)
+    await outcomes(over(Engine(busy), Engine(), observer=observer), 5)
+    assert observer.told == [("paused", "engine-0:80"), ("retried", "engine-0:80", "engine-1:80", "Overloaded")]
+    observer.told.clear()
+    engines = (Engine(DOWN), Engine(DOWN))
+    await outcomes(over(*engines, observer=observer), 30)
+    told = Counter(what for what, *_ in observer.told)
+    assert told["retried"] == 10
+    assert told["retry denied"] == 20
 
 
 async def test_answers_that_break_off_put_an_endpoint_out_too() -> None:
