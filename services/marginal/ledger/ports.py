@@ -89,5 +89,29 @@ class Store(Protocol):
         ...
 
 
+class SharedStore(Store, Protocol):
+    """A store of several routers, which may come back empty: its epoch is the name of what it remembers.
+
+    `reserve` raises StoreEmptied until `join` named the epoch in force; `settle` does not, so that what was spent can be
+    told first.
+    """
+
+    async def epoch(self) -> str:
+        """The epoch in force, "" in a store that remembers nothing."""
+        ...
+
+    async def found(self, epoch: str) -> str:
+        """Begins an epoch unless one is in force; gives the one in force then."""
+        ...
+
+    def join(self, epoch: str) -> None:
+        """Reserves under this epoch from now on."""
+        ...
+
+
 class StoreAway(Exception):
     """The store of budgets cannot be asked now; the text says what was tried, never a password."""
+
+
+class StoreEmptied(StoreAway):
+    """The store answers, but not from the epoch that was joined: it must be told what was spent first."""
