@@ -31,6 +31,8 @@ GAPS: Mapping[Gap | None, str] = {
     Gap.NO_TOKENS: "the answer is empty",
 }
 
+BOUNDED = "; one of the choices was not listed and counted with the most it can have"
+
 
 def amounts(nanos: Sequence[float], currency: str, *, significant: int | None = None) -> list[str]:
     """Amounts of one column with the same number of decimals.
@@ -56,7 +58,7 @@ def why(decision: Decision) -> str:
     tokens = "token" if decision.tokens_seen == 1 else "tokens"
     return (
         f"{decision.score_name} {bound}{score[0]} {'≥' if kept else '<'} threshold {score[1]}:"
-        f" {verdict} after {decision.tokens_seen} {tokens}"
+        f" {verdict} after {decision.tokens_seen} {tokens}{BOUNDED if decision.bounded else ''}"
     )
 
 

@@ -48,6 +48,7 @@ def _decision_fields(decision: Decision) -> dict[str, Any]:
         "threshold": decision.threshold,
         "tokens_seen": decision.tokens_seen,
         "censored": decision.censored,
+        "bounded": decision.bounded,
         "evidence_gap": decision.gap.value if decision.gap else None,
     }
 

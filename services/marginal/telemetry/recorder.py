@@ -178,6 +178,7 @@ def _decision_attributes(decision: Decision) -> dict[str, str | int | float]:
         names.THRESHOLD: decision.threshold,
         names.TOKENS_SEEN: decision.tokens_seen,
         names.CENSORED: decision.censored,
+        names.BOUNDED: decision.bounded,
         names.EVIDENCE_GAP: decision.gap.value if decision.gap else None,
     }
     return {name: value for name, value in attributes.items() if value is not None}

@@ -178,6 +178,7 @@ def _decision(decision: router_pb2.Decision) -> Decision:
         decision.threshold if decision.HasField("threshold") else None,
         decision.tokens_seen,
         censored=decision.censored,
+        bounded=decision.bounded,
         gap=answered_value(Gap, router_pb2.EvidenceGap, "EVIDENCE_GAP", decision.evidence_gap)
         if decision.evidence_gap
         else None,

@@ -86,6 +86,7 @@ def _decision_to_proto(decision: Decision, record: CostRecord) -> router_pb2.Dec
         threshold=decision.threshold,
         tokens_seen=decision.tokens_seen,
         censored=decision.censored,
+        bounded=decision.bounded,
         policy=record.policy,
         policy_version=record.policy_version,
         evidence_gap=number_of(router_pb2.EvidenceGap, "EVIDENCE_GAP", decision.gap),

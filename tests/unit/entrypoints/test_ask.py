@@ -54,6 +54,11 @@ def test_the_tables_fit_eighty_columns_line_by_line() -> None:
     ]
 
 
+def test_a_score_over_choices_of_which_one_was_not_listed_says_so() -> None:
+    bounded = Decision(Verdict.KEEP, Reason.SCORE, "first_token_margin", 0.5, 0.18, 1, bounded=True)
+    assert "one of the choices was not listed" in " ".join(shown(replace(ANSWER, decision=bounded), width=160))
+
+
 def test_a_degraded_answer_says_so_and_why() -> None:
     degraded = replace(ANSWER, tier=Tier.SMALL, degraded=DegradedReason.LARGE_UNAVAILABLE)
     assert "degraded  the large tier was not to be had: this is the small answer" in shown(degraded)
@@ -76,6 +81,7 @@ def test_json_has_plain_names_and_numbers() -> None:
     assert parsed["tier"] == "large"
     assert parsed["decision"]["verdict"] == "defer"
     assert parsed["decision"]["threshold"] == 0.18
+    assert parsed["decision"]["bounded"] is False
     assert [attempt["cost_nanos"] for attempt in parsed["attempts"]] == [950, 11_500]
     assert (parsed["saved_nanos"], parsed["total_nanos"]) == (-950, 12_450)
 

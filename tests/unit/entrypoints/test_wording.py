@@ -33,6 +33,14 @@ def test_a_censored_score_is_told_as_a_bound() -> None:
     assert why(decision) == "min_margin ≤ 0.014 < threshold 0.180: deferred after 1 token"
 
 
+def test_a_bounded_score_says_that_a_choice_was_not_listed() -> None:
+    decision = Decision(Verdict.KEEP, Reason.SCORE, "first_token_margin", 0.62, 0.18, 1, bounded=True)
+    assert why(decision) == (
+        "first_token_margin 0.620 ≥ threshold 0.180: kept after 1 token; "
+        "one of the choices was not listed and counted with the most it can have"
+    )
+
+
 def test_a_score_close_to_the_threshold_is_told_with_the_digits_that_differ() -> None:
     decision = Decision(Verdict.DEFER, Reason.SCORE, "min_margin", 0.17999, 0.18, 2)
     assert why(decision).startswith("min_margin 0.17999 < threshold 0.18000:")

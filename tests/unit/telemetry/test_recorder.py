@@ -134,6 +134,7 @@ def test_a_completed_request_has_decision_and_total_on_its_span(
         "marginal.threshold": 0.6,
         "marginal.tokens_seen": 3,
         "marginal.censored": True,
+        "marginal.bounded": False,
     }
     assert {name: value for name, value in span.attributes.items() if name.startswith("marginal.")} == decision | {
         "marginal.request_id": "request-1",
@@ -147,6 +148,19 @@ def test_a_completed_request_has_decision_and_total_on_its_span(
     (event,) = span.events
     assert event.name == "marginal.decision"
     assert event.attributes == decision
+
+
+def test_a_bounded_score_says_so_on_the_span_and_in_the_cost_record(
+    recorder: OpenTelemetryRecorder, memory: MemoryTracing, log: MemoryLog
+) -> None:
+    bounded = replace(RECORD, decision=replace(DECISION, bounded=True))
+    with memory.tracing.tracer.server_call(METHOD, {}, trust_baggage=False) as request:
+        recorder.answered(bounded)
+        request.ended("OK")
+    recorder.completed(bounded)
+    (event,) = log.events()
+    assert memory.only().attributes[names.BOUNDED] is True
+    assert event["decision"]["bounded"] is True
 
 
 def test_the_cost_record_is_one_line_with_everything_in_it(recorder: OpenTelemetryRecorder, log: MemoryLog) -> None:
@@ -175,6 +189,7 @@ def test_the_cost_record_is_one_line_with_everything_in_it(recorder: OpenTelemet
             "threshold": 0.6,
             "tokens_seen": 3,
             "censored": True,
+            "bounded": False,
             "evidence_gap": None,
         },
         "attempts": [
