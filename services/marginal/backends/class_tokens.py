@@ -23,7 +23,8 @@ class ClassTokens:
         """The first tokens of every class in its usual spellings; empty where the best candidates serve better.
 
         vLLM reports chosen candidates instead of the best, at every position: they are asked for only when nothing but
-        the first token is judged. More than 20 ids are too many for its defaults.
+        the first token is judged. More than 20 ids are too many for its defaults. With them every class is listed, and
+        no score over the set is `bounded`.
         """
         classes = generation.choices
         if self._absent or not classes or not generation.alternatives or not _judges_one_token(generation):

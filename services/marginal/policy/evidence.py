@@ -82,6 +82,7 @@ class ClassMasses(NamedTuple):
     lower bounds of what the whole distribution would give, if such a class begins with one token, its own. A class's
     further spellings outside the alternatives can make a margin look surer than it is, bounded or not, though by no
     more than 2r / (s + r), where r is the probability the alternatives leave over and s what they give the classes.
+    A class that begins with part of a character is not recognised among them, and nothing limits how much surer then.
     """
 
     listed: list[float]
