@@ -10,20 +10,28 @@ NANOS_PER_UNIT = 1_000_000_000
 TOKENS_PER_PRICE = 1_000_000
 
 
+MICROS_PER_HOUR = 3_600_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a tier charges, in nano-units: per token in, out and cached, and per call."""
+    """What a tier charges, in nano-units: per token in, out and cached, per call, and per hour that it is busy."""
 
     input_nanos: int = 0
     output_nanos: int = 0
     cached_input_nanos: int = 0
     call_nanos: int = 0
+    hour_nanos: int = 0
 
-    def cost(self, usage: Usage) -> int:
-        """Prices one attempt in nano-units; cached input tokens are charged at their own rate only."""
+    def cost(self, usage: Usage, busy_micros: int = 0) -> int:
+        """Prices one attempt in nano-units; cached input tokens are charged at their own rate only.
+
+        `busy_micros` is the attempt's share of the tier's busy time, in microseconds.
+        """
         uncached = usage.input_tokens - usage.cached_input_tokens
         return (
             self.call_nanos
+            + self.hour_nanos * busy_micros // MICROS_PER_HOUR
             + uncached * self.input_nanos
             + usage.cached_input_tokens * self.cached_input_nanos
             + usage.output_tokens * self.output_nanos

@@ -134,7 +134,7 @@ async def _until_evidence(small: TierState, log: Log) -> None:
         try:
             description = await small.model.describe()
             if description.evidence.proven:
-                small.model_name, small.before_sampling = description.name, description.evidence.before_sampling
+                small.is_now(description)
                 return
             waiting = description.evidence.shortfall
         except (ModelFault, DeadlineExceeded) as error:
@@ -149,8 +149,7 @@ async def _keep_name(state: TierState) -> None:
     """Keeps up with the name of a tier's model; the tier may come up later, and come back as another."""
     while True:
         with suppress(ModelFault, DeadlineExceeded):
-            description = await state.model.describe()
-            state.model_name, state.before_sampling = description.name, description.evidence.before_sampling
+            state.is_now(await state.model.describe())
         known = state.model_name != state.tier.value
         await asyncio.sleep(NAME_AGAIN_SECONDS if known else ASK_AGAIN_SECONDS)
 

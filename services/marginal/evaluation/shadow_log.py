@@ -1,6 +1,6 @@
 """Makes rows of a router's own log: what shadow traffic and deferred requests show, without asking anybody again.
 
-Reads the `cost_record` lines that `telemetry/record_lines.py` makes; everything else in the files is passed over.
+Reads the `cost_record` lines that `routing/record_lines.py` makes; everything else in the files is passed over.
 Right is what the large tier answers, so `large.correct` is true.
 
 - A line with a `shadow` object had its small answer kept and the large tier asked beside it: `small.correct` says

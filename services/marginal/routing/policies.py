@@ -16,10 +16,11 @@ from marginal.tokens import EarlyStop, Sampling, Tier, Usage
 class DegradeRules:
     """What is done when a tier cannot be had; all in seconds.
 
-    `large_floor_seconds`: with less of the deadline left the large tier is not asked. `silence_seconds`: a tier that is
+    `small_floor_seconds`: a request with less time than that is refused before anything is begun. `large_floor_seconds`: with less of the deadline left the large tier is not asked. `silence_seconds`: a tier that is
     silent for longer before the commit point has failed. `retry_seconds`: how often a tier that is down is asked again.
     """
 
+    small_floor_seconds: float = 0.005
     large_floor_seconds: float = 0.05
     silence_seconds: float = 10.0
     retry_seconds: float = 1.0
@@ -122,9 +123,9 @@ class Policy:
             return self.mode
         return asked
 
-    def cost(self, tier: Tier, usage: Usage) -> int:
+    def cost(self, tier: Tier, usage: Usage, busy_micros: int = 0) -> int:
         """What `usage` costs on `tier`, in nano-units."""
-        return self.prices[tier].cost(usage)
+        return self.prices[tier].cost(usage, busy_micros)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from marginal.errors import TierUnavailable
 from marginal.routing.policies import BypassRules
 from marginal.routing.ports import LanguageModel
-from marginal.tokens import Tier
+from marginal.tokens import ModelDescription, Tier
 
 FAILURES_IN_A_ROW = 3
 """One failure is a bad replica or a bad moment; so many in a row are a tier that is down."""
@@ -21,8 +21,16 @@ class TierState:
         self.model_name = tier.value
         self.before_sampling: bool | None = None
         """Whether its log-probabilities are the same at any temperature, as far as it is known."""
+        self.context_tokens: int | None = None
+        """The most it reads and writes for one request, as far as it is known."""
         self._failures = 0
         self._failed_at = 0.0
+
+    def is_now(self, description: ModelDescription) -> None:
+        """Takes what the tier's model says of itself."""
+        self.model_name = description.name
+        self.before_sampling = description.evidence.before_sampling
+        self.context_tokens = description.context_tokens or None
 
     def failed(self, now: float) -> None:
         """Remembers that the tier failed a request."""

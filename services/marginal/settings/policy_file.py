@@ -39,6 +39,7 @@ Window = Annotated[Count, Field(ge=0, le=4096)]
 
 
 class _Degrade(Table):
+    small_floor_seconds: Seconds = DEGRADE.small_floor_seconds
     large_floor_seconds: Seconds = DEGRADE.large_floor_seconds
     silence_seconds: Seconds = DEGRADE.silence_seconds
     retry_seconds: Seconds = DEGRADE.retry_seconds

@@ -14,12 +14,12 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from marginal.policy.deferral import Decision
 from marginal.pricing import NANOS_PER_UNIT
+from marginal.routing.record_lines import record_fields, usage_fields
 from marginal.routing.records import Attempt, CostRecord, Outcome
 from marginal.telemetry import names
 from marginal.telemetry.calls import attached, current_tenant
 from marginal.telemetry.logs import Log
 from marginal.telemetry.metrics import Metrics
-from marginal.telemetry.record_lines import record_fields, usage_fields
 from marginal.telemetry.sampling_watch import SamplingWatch
 from marginal.tokens import EngineTimes, FinishReason, Tier, Usage
 

@@ -11,8 +11,8 @@ from marginal.errors import ConfigurationError
 from marginal.evaluation.results import Header, Row
 from marginal.evaluation.shadow_log import COST_RECORD, read_shadow_logs
 from marginal.policy.deferral import Decision, Reason, Verdict
+from marginal.routing.record_lines import record_fields
 from marginal.routing.records import Attempt, Comparison, CostRecord, Outcome
-from marginal.telemetry.record_lines import record_fields
 from marginal.tokens import Tier, Usage
 
 CREATED = "2026-11-24T18:00:00Z"

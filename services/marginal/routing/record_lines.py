@@ -1,4 +1,4 @@
-"""A cost record as the fields of its log line, which `evaluation` reads again: change both."""
+"""A cost record as the fields of its line in logs and journals, which others read again: change both."""
 
 from typing import Any
 
@@ -25,6 +25,10 @@ def record_fields(record: CostRecord) -> dict[str, Any]:
         "currency": record.currency,
         "total_nanos": record.total_nanos,
         "always_large_nanos": record.always_large_nanos,
+        "wasted_nanos": record.wasted_nanos,
+        "saved_nanos": record.saved_nanos,
+        "settlement": record.settlement.value,
+        "admitted_at": round(record.admitted_at, 6),
         "sampled": record.sampled,
         "shadow": _comparison_fields(record.comparison) if record.comparison else None,
     }
