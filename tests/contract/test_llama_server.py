@@ -1,25 +1,31 @@
 """What only a real engine over HTTP shows: llama.cpp's server, its slots, its key, and answers that would be long."""
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from importlib import resources
 from pathlib import Path
 from statistics import median
 
+import aiohttp
 import pytest
 
 from contract.subjects import HOME_TEMPLATE
 from engines.llama_server import LlamaServer
+from marginal.backends.chat_events import ChatEvents
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
-from marginal.backends.openai_compatible import OpenAICompatible
+from marginal.backends.openai_compatible import DONE, OpenAICompatible
+from marginal.backends.openai_requests import Route, request
+from marginal.backends.sse import EventStream
 from marginal.errors import ConfigurationError, TierUnavailable
 from marginal.evaluation.questions import read_questions, spread
 from marginal.models.fetch import resolve
 from marginal.policy.deferral import Deferral, Verdict
 from marginal.routing.evidence import probe
 from marginal.routing.ports import LanguageModel
-from marginal.tokens import EarlyStop, Generation, Message, Role, Sampling
+from marginal.tokens import EarlyStop, FinishReason, Generation, Message, Role, Sampling
 
 HOME_QUESTIONS = resources.files("marginal.models") / "home-questions.jsonl"
 BUNDLED = (EarlyStop("min_margin", window=8, threshold=0.25), EarlyStop("min_margin", window=0, threshold=0.9))
@@ -101,6 +107,32 @@ async def decided(model: LanguageModel, text: str, rule: EarlyStop) -> tuple[Ver
                 answer += token.text
                 deferral.feed(token)
     return deferral.finish().verdict, deferral.finish().tokens_seen, answer
+
+
+@pytest.mark.parametrize("alternatives", [0, 5])
+@pytest.mark.parametrize("route", list(Route))
+async def test_without_its_counts_ours_are_what_it_counted(
+    server: LlamaServer, route: Route, alternatives: int
+) -> None:
+    questions = spread(read_questions(HOME_QUESTIONS), limit=100)
+    finishes: Counter[FinishReason | None] = Counter()
+    connector, headers = aiohttp.TCPConnector(force_close=True), {"Authorization": f"Bearer {KEY}"}
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+        for number, question in enumerate(questions):
+            most = 6 if number % 10 == 0 else 64
+            message = Message(Role.USER, question.request)
+            generation = Generation((message,), Sampling(max_tokens=most), alternatives=alternatives)
+            body = request(generation, model="", route=route, template=HOME_TEMPLATE)
+            async with session.post(f"{server.url}{route.path}", json=body) as response:
+                data = EventStream().feed(await response.read())
+            events, told = ChatEvents(generation), 0
+            for event in (json.loads(one) for one in data if one != DONE):
+                told = (event.pop("usage", None) or {}).get("completion_tokens", told)
+                event.pop("timings", None)
+                events.take(event)
+            assert events.last.usage.output_tokens == told > 0, question.id
+            finishes[events.last.finish] += 1
+    assert finishes[FinishReason.STOP] > finishes[FinishReason.LENGTH] > 0
 
 
 async def test_a_key_is_read_from_its_file_again_when_that_changes(server: LlamaServer, key_file: Path) -> None:

@@ -14,7 +14,10 @@ COMPLETIONS = "/v1/completions"
 
 
 class LlamaServer:
-    """A prompt only has to fit, the answer is cut where the context ends; the end token has no row."""
+    """A prompt only has to fit, the answer is cut where the context ends.
+
+    The end token has an event and a row on the completions route, and nothing of its own on the chat route.
+    """
 
     name = "llama-server"
     generating = (CHAT, COMPLETIONS)
@@ -80,7 +83,7 @@ class LlamaServerWriter:
         text = "" if piece.special else self._characters.add(piece.raw)
         if not piece.special:
             self.held = self.held + 1 if self._characters.incomplete else 0
-        if text:
+        if text or (piece.special and not self._chat):
             content: Event = {"delta": {"content": text}} if self._chat else {"text": text}
             events.append(self._chunk(content, self._logprobs(piece, text), None))
         if finish is not None:

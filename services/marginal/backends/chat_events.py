@@ -1,6 +1,7 @@
 """Reads the events of one answer as OpenAI's chat and completions routes stream them, llama.cpp's in process too.
 
-Nothing is asked about the engine: what arrives is read. Counts are the engine's where they can be, else our own.
+Nothing is asked about the engine: what arrives is read. Counts are the engine's where they can be, else our own: vLLM,
+SGLang and llama.cpp count the end token of an answer that stopped by itself, so it is counted where they say nothing.
 """
 
 import math
@@ -20,6 +21,8 @@ MOST_INPUT_TOKENS = 100_000_000
 _FINISHES = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _FAILURES = ("abort", "aborted", "cancelled", "error")
 _REASONING = ("reasoning_content", "reasoning")
+_STOPPED_BY = ("stop_reason", "matched_stop")
+"""Where vLLM and SGLang say what ended the answer: a stop string by its text, a token by its id or not at all."""
 
 
 class ChatEvents:
@@ -34,7 +37,7 @@ class ChatEvents:
         self._deciding = deciding(generation)
         self._rows = Rows(generation.alternatives if alternatives is None else alternatives)
         self._aligned = Aligned()
-        self._most_output = generation.sampling.max_tokens + 1
+        self._asked_output = generation.sampling.max_tokens
         self._input, self._output, self._cached = input_tokens, 0, 0
         self._input_told = False
         self._received = 0
@@ -42,6 +45,9 @@ class ChatEvents:
         self._hidden = 0
         self._times: EngineTimes | None = None
         self._finish: FinishReason | None = None
+        self._rowed = self._silent = False
+        self._ends_unseen = False
+        self._told = False
 
     @property
     def begun(self) -> bool:
@@ -61,7 +67,9 @@ class ChatEvents:
     @property
     def last(self) -> Chunk:
         """The finish as a chunk, with what the engine has told by now; only for an answer that has ended."""
-        return Chunk((), self.usage, self._finish, self._times)
+        unseen = self._ends_unseen and not self._told and self._output < self._asked_output
+        output = self._output + 1 if unseen else self._output
+        return Chunk((), Usage(self._input, output, self._cached), self._finish, self._times)
 
     def read(self, event: Event) -> tuple[Chunk, ...]:
         """Gives the chunks of one event: none, tokens, a finish, or both. Raises InvalidRequest, ModelFault."""
@@ -93,6 +101,8 @@ class ChatEvents:
                 finish = _finish(choice.get("finish_reason"), begun=self.begun)
                 taken += self._watched(self._tokens(choice, timings, finish))
                 self._finish = self._finish or finish
+                if finish is not None:
+                    self._ends_unseen = self._ends_by_itself(choice)
         if not decided:
             self._count(event)
         return taken
@@ -101,6 +111,7 @@ class ChatEvents:
         delta = choice.get("delta") or {}
         text = str(delta.get("content") or choice.get("text") or "")
         rows = self._rows.read(choice)
+        self._rowed = bool(rows)
         if not text and any(delta.get(name) for name in _REASONING):
             self._hidden += len(rows) or 1
             self._received += len(rows) or 1
@@ -128,6 +139,8 @@ class ChatEvents:
                 self._finish = FinishReason.UNSURE
                 break
         self._given += len(tokens)
+        if tokens:
+            self._silent = not tokens[-1].text
         return tokens
 
     def _count(self, event: Event) -> None:
@@ -140,12 +153,20 @@ class ChatEvents:
         counted = self._given + self._hidden
         if self._finish not in (None, FinishReason.UNSURE):
             counted = max(counted, self._received)  # the end token, which has a row with some engines and no text
-        if told_output > counted and self._finish is not FinishReason.UNSURE and self._true(told_output):
+        if told_output >= max(1, counted) and self._finish is not FinishReason.UNSURE and self._true(told_output):
             counted = told_output
+            self._told = self._finish is not None
         self._output = max(self._output, counted)
 
+    def _ends_by_itself(self, choice: Event) -> bool:
+        """Whether the answer stopped at a token of which nothing came, neither text nor a row of its own."""
+        by_a_string = any(isinstance(choice.get(name), str) for name in _STOPPED_BY)
+        if self._finish is not FinishReason.STOP or choice.get("finish_reason") != "stop" or by_a_string:
+            return False
+        return not (self._rowed or self._silent or self._received > self._given + self._hidden)
+
     def _true(self, output: int) -> bool:
-        return output <= max(self._most_output, self._given + self._hidden + MOST_KEPT_BACK)
+        return output <= max(self._asked_output + 1, self._given + self._hidden + MOST_KEPT_BACK)
 
     def _tell_times(self, timings: Event) -> None:
         prompt, generation = _seconds(timings.get("prompt_ms")), _seconds(timings.get("predicted_ms"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from marginal.backends.chat_events import ChatEvents, finite
 from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, StreamInterrupted, TierUnavailable
-from marginal.tokens import Chunk, EarlyStop, FinishReason, Generation, Message, Role, Token
+from marginal.tokens import Chunk, EarlyStop, FinishReason, Generation, Message, Role, Sampling, Token
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 JSON = st.recursive(
@@ -68,6 +68,57 @@ def test_an_engine_that_does_not_count_is_counted_for() -> None:
     events.read(event(entry("a"), entry("b")))
     (last,) = events.read(event(finish="length"))
     assert (last.usage.output_tokens, last.finish) == (2, FinishReason.LENGTH)
+
+
+END = {"token": "<|end|>", "logprob": -0.1, "top_logprobs": []}
+EMPTY = END | {"token": "", "bytes": []}
+
+
+@pytest.mark.parametrize(
+    ("last", "told", "counted"),
+    [
+        ({"delta": {}}, 0, 3),
+        ({"delta": {}, "logprobs": {"content": []}}, 0, 3),
+        ({"delta": {}, "stop_reason": None, "matched_stop": 2}, 0, 3),
+        ({"delta": {}, "stop_reason": "\n"}, 0, 2),
+        ({"delta": {}, "matched_stop": "\n"}, 0, 2),
+        ({"delta": {}, "finish_reason": "length"}, 0, 2),
+        ({"delta": {}, "finish_reason": "content_filter"}, 0, 2),
+        ({"delta": {}, "logprobs": {"content": [END]}}, 0, 3),
+        ({"delta": {}, "logprobs": {"content": [EMPTY]}}, 0, 3),
+        ({"delta": {"content": "c"}, "logprobs": {"content": [entry("c")]}}, 0, 3),
+        ({"delta": {"content": "c"}, "logprobs": {"content": [entry("c"), EMPTY]}}, 0, 4),
+        ({"delta": {}}, 1, 3),
+        ({"delta": {}}, 2, 2),
+        ({"delta": {}}, 3, 3),
+        ({"delta": {}}, 4, 4),
+    ],
+)
+def test_the_end_token_is_counted_once_where_the_engine_does_not_count(
+    last: dict[str, Any], told: int, counted: int
+) -> None:
+    events = ChatEvents(asking())
+    events.take(event(entry("a"), entry("b")))
+    events.take({"choices": [{"index": 0, "finish_reason": "stop"} | last]})
+    assert events.usage.output_tokens <= counted, "a count that was reported never falls"
+    events.take({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": told}})
+    assert events.last.usage.output_tokens == counted
+
+
+def test_an_end_token_that_has_had_an_event_of_its_own_is_not_counted_twice() -> None:
+    events = ChatEvents(asking())
+    events.take({"choices": [{"text": "a", "logprobs": {"content": [entry("a")]}}]})
+    events.take({"choices": [{"text": "", "logprobs": {"content": [EMPTY]}}]})
+    events.take({"choices": [{"text": "", "finish_reason": "stop"}]})
+    assert events.last.usage.output_tokens == 2
+
+
+def test_no_end_token_is_counted_beyond_what_was_asked_for() -> None:
+    sampling = Sampling(max_tokens=2)
+    events = ChatEvents(Generation((Message(Role.USER, "hello"),), sampling, alternatives=5))
+    events.take(event(entry("a"), entry("b")))
+    events.take({"choices": [{"index": 0, "finish_reason": "stop", "delta": {}}]})
+    assert events.last.usage.output_tokens == 2
 
 
 def test_tokens_the_engine_kept_back_are_tokens_without_text_and_without_evidence() -> None:

@@ -283,7 +283,7 @@ async def test_tokens_that_came_with_an_error_are_given_before_it() -> None:
 async def test_usage_that_comes_late_or_not_at_all_does_not_keep_the_answer() -> None:
     async with Engine(lambda *_: [event("a"), event(None, "stop"), 5.0]).serving() as engine:
         async with asyncio.timeout(3):
-            assert (await answer(engine))[-1].usage.output_tokens == 1
+            assert (await answer(engine))[-1].usage.output_tokens == 2
 
 
 async def test_nothing_listening_is_an_engine_that_cannot_be_reached() -> None:

@@ -217,7 +217,7 @@ def test_reasoning_is_counted_and_is_neither_text_nor_evidence() -> None:
     thought = {"index": 0, "delta": {"reasoning_content": "hm"}, "logprobs": {"content": [row("hm", -0.1, -0.2)]}}
     chunks = answer({"choices": [thought]}, chat("yes", row("yes", -0.3, -2.0)), chat("", finish="stop"))
     assert [(token.text, token.logprob) for token in tokens_of(chunks)] == [("yes", -0.3)]
-    assert chunks[-1].usage.output_tokens == 2
+    assert [chunk.usage.output_tokens for chunk in chunks] == [2, 3], "the end token, which nobody showed, at the end"
 
 
 def test_only_the_first_of_several_answers_is_read() -> None:
