@@ -33,6 +33,9 @@ from unit.routing.cascade import LARGE, PRICES, UNSURE, criterion, script
 
 TIMEOUTS = Timeouts(first_token_seconds=0.3, inter_token_seconds=0.3)
 
+PATIENT = Timeouts(first_token_seconds=10.0, inter_token_seconds=10.0)
+"""For a link so slow that only the caller's deadline ends the waiting."""
+
 QUIET_SECONDS = 0.5
 """For an engine to notice that nobody listens; one that does not goes on generating."""
 
@@ -48,12 +51,12 @@ class Closable(LanguageModel, Protocol):
     async def close(self) -> None: ...
 
 
-Build = Callable[[str, Path | None], Closable]
+Build = Callable[[str, Path | None, Timeouts], Closable]
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend under test: its dialect, and how it is made of a URL and a file with a key."""
+    """A backend under test: its dialect, and how it is made of a URL, a file with a key and its patience."""
 
     dialect: str
     build: Build
@@ -61,12 +64,14 @@ class Backend:
 
 def _tgi(route: str) -> Backend:
     return Backend(
-        "tgi", lambda url, key: TextGenerationInference(url, route=route, api_key_file=key, timeouts=TIMEOUTS)
+        "tgi", lambda url, key, timeouts: TextGenerationInference(url, route=route, api_key_file=key, timeouts=timeouts)
     )
 
 
 def _openai(dialect: str, route: str) -> Backend:
-    return Backend(dialect, lambda url, key: OpenAICompatible(url, route=route, api_key_file=key, timeouts=TIMEOUTS))
+    return Backend(
+        dialect, lambda url, key, timeouts: OpenAICompatible(url, route=route, api_key_file=key, timeouts=timeouts)
+    )
 
 
 BACKENDS = {
@@ -139,6 +144,7 @@ async def ask(
     seconds: float = 10.0,
     words: str = "",
     hang_up_after: int | None = None,
+    timeouts: Timeouts = TIMEOUTS,
 ) -> Seen:
     """Asks once; `fault` is a name, with a variant after a slash, or nothing. Everything is closed when it returns.
 
@@ -151,7 +157,7 @@ async def ask(
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "key"
         file.write_text(f"{key}\n")
-        async with _serving(backend, key, path, file) as (server, model):
+        async with _serving(backend, key, path, file, timeouts) as (server, model):
             if fault:
                 name, _, variant = fault.partition("/")
                 server.inject(name, variant=variant, at=at)
@@ -168,9 +174,11 @@ async def ask(
 
 
 @asynccontextmanager
-async def _serving(backend: Backend, key: str, path: str, file: Path) -> AsyncIterator[tuple[DialectServer, Closable]]:
+async def _serving(
+    backend: Backend, key: str, path: str, file: Path, timeouts: Timeouts
+) -> AsyncIterator[tuple[DialectServer, Closable]]:
     async with DialectServer(backend.dialect, key=key, prefix=f"/{path}") as server:
-        model = backend.build(server.url, file)
+        model = backend.build(server.url, file, timeouts)
         try:
             yield server, model
         finally:

@@ -22,7 +22,7 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent / "services")]
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from contract.fault_cases import CASES, ESTIMATED, ON_ITS_WAY, UNSEEN_END, rules, wrong  # noqa: E402
+from contract.fault_cases import CASES, ESTIMATED, rules, wrong  # noqa: E402
 from contract.faulty import BACKENDS  # noqa: E402
 
 WIDTH = 200
@@ -72,9 +72,8 @@ async def faults() -> list[Cell]:
     for name, backend in BACKENDS.items():
         for case in CASES:
             seen = await case.run(backend)
-            noted = {UNSEEN_END: "¹", ESTIMATED: "²", ON_ITS_WAY: "³"}
-            marks = "".join(mark for rule, mark in noted.items() if rule in rules(case, backend))
-            says = f"{_short(seen.outcome)} {seen.difference}{marks}"
+            mark = "¹" if ESTIMATED in rules(case, backend) else ""
+            says = f"{_short(seen.outcome)} {seen.difference}{mark}"
             cells.append(Cell(name, case.name, says, tuple(wrong(case, backend, seen))))
     return cells
 
@@ -122,7 +121,7 @@ def main() -> int:
             table(f"{len(shown)} faults: {len([cell for cell in shown if cell.wrong])} not as promised", shown)
         )
         console.print("Numbers: output tokens of the record less those sent.")
-        console.print(f"¹ {UNSEEN_END}. ² {ESTIMATED}. ³ {ON_ITS_WAY}.")
+        console.print(f"¹ {ESTIMATED}.")
     for cell in red:
         console.print(f"[red]{cell.backend}: {cell.row}[/]: {'; '.join(cell.wrong)}")
     return int(bool(red))

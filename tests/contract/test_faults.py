@@ -3,7 +3,7 @@
 import pytest
 
 from contract.fault_cases import CASES, Case, wrong
-from contract.faulty import BACKENDS, Backend, ask
+from contract.faulty import BACKENDS, TIMEOUTS, Backend, ask
 from dialects.faults import RETRY_AFTER_SECONDS, VARIANTS
 from dialects.server import DialectServer
 from marginal.errors import Overloaded
@@ -38,7 +38,7 @@ async def test_a_caller_who_hangs_up_stops_the_engine_and_is_billed_what_was_gen
 async def test_how_long_to_leave_an_overloaded_engine_alone_is_handed_on(backend: Backend) -> None:
     async with DialectServer(backend.dialect) as server:
         server.inject("F8")
-        model = backend.build(server.url, None)
+        model = backend.build(server.url, None, TIMEOUTS)
         with pytest.raises(Overloaded) as caught:
             [chunk async for chunk in model.generate(asking("hello"))]
         await model.close()

@@ -17,7 +17,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "F11": ("stall",),
     "F12": ("frozen",),
     "F13": ("frozen",),
-    "F14": ("trickle",),
+    "F14": ("trickle", "crawl"),
     "F15": ("reset",),
     "F16": ("missing",),
     "F17": ("nan", "inf", "above", "null", "length", "clamp", "string"),

@@ -34,6 +34,8 @@ DIALECTS: dict[str, type[Dialect]] = {each.name: each for each in (Tgi, Vllm, Sg
 NEVER = 3600.0
 TRICKLE_BYTES = 64
 TRICKLE_SECONDS = 0.01
+CRAWL_SECONDS = 60.0
+"""Between two parts of an event once a link only crawls: a deadline falls within it, and never as a token arrives."""
 SETTLING_SECONDS = 0.05
 """Between the last token and what breaks the stream, so that it is read: a reset takes unread bytes with it."""
 
@@ -277,7 +279,8 @@ class _Generation:
         for position, piece in enumerate(pieces, start=1):
             try:
                 if self._is("F14"):
-                    await asyncio.sleep(TRICKLE_SECONDS)
+                    crawls = self._variant == "crawl" and self._entry.sent >= self._at and position > 1
+                    await asyncio.sleep(CRAWL_SECONDS if crawls else TRICKLE_SECONDS)
                 if position == len(pieces) and sent is not None:
                     self._entry.sent = sent
                 await self._response.write(piece)
