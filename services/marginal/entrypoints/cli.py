@@ -2,14 +2,13 @@
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
 
 from marginal.entrypoints import ask as asking
-from marginal.entrypoints import calibrate, drift, evaluate, inspection, learning, policy, probe
+from marginal.entrypoints import calibrate, drift, evaluate, inspection, learning, policy, probe, up_command
 from marginal.entrypoints import demo as demonstration
 from marginal.entrypoints.cli_options import (
     LIMIT,
@@ -28,18 +27,13 @@ from marginal.entrypoints.cli_options import (
     Questions,
     StateDir,
     Target,
-    UpExporter,
 )
-from marginal.entrypoints.services import Plan
-from marginal.entrypoints.up import Up, what_next
-from marginal.entrypoints.wording import as_json, bulleted
+from marginal.entrypoints.wording import as_json
 from marginal.errors import ConfigurationError, DeadlineExceeded, MarginalError, TierUnavailable
 from marginal.evaluation import reconcile as reconciling
 from marginal.evaluation import traces, waterfall
 from marginal.models import catalogue
-from marginal.models.catalogue import Pair
 from marginal.routing.requests import OnDegrade
-from marginal.telemetry.tracing import Exporter
 from marginal.transport import router_servicer
 from marginal.transport.router_client import wait_until_serving
 
@@ -54,77 +48,7 @@ def marginal() -> None:
     """Answers with a small model and defers to a large one only when the small model is unsure."""
 
 
-@app.command(
-    epilog="[bold]Examples[/]\n\n"
-    "marginal up\n\n"
-    "marginal up --demo\n\n"
-    "marginal up --pair qwen2.5-coder --listen 0.0.0.0:50051\n\n"
-    "marginal up --small-model ./small.gguf --large-model ./large.gguf --policy-file policies.toml"
-)
-def up(
-    pair: PairName = "home",
-    small_model: Annotated[
-        str | None, typer.Option(help="Instead of the pair's small model: a name or a file.")
-    ] = None,
-    large_model: Annotated[
-        str | None, typer.Option(help="Instead of the pair's large model: a name or a file.")
-    ] = None,
-    listen: Annotated[
-        str, typer.Option(envvar="MARGINAL_LISTEN", help="Where the router listens, HOST:PORT.")
-    ] = ROUTER,
-    small_listen: Annotated[
-        str | None, typer.Option(help="The small tier's address.", show_default="free port")
-    ] = None,
-    large_listen: Annotated[
-        str | None, typer.Option(help="The large tier's address.", show_default="free port")
-    ] = None,
-    policy_file: Annotated[
-        Path | None, typer.Option(envvar="MARGINAL_POLICY_FILE", help="Policies and prices; bundled ones by default.")
-    ] = None,
-    state_dir: StateDir = STATE_DIR,
-    trace_exporter: Annotated[UpExporter, typer.Option(help="Where spans go.")] = UpExporter.FILE,
-    otlp_endpoint: Annotated[
-        str | None, typer.Option(envvar="MARGINAL_OTLP_ENDPOINT", help="Collector for --trace-exporter otlp.")
-    ] = None,
-    admin_listen: Annotated[
-        str | None, typer.Option(help="The router's address for operators.", show_default="free port")
-    ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Run the demo once ready; end after it without a terminal.")
-    ] = False,
-    questions: Questions = None,
-    limit: Limit = LIMIT,
-    json: AsJson = False,
-) -> None:
-    """Start the two models and the router, and serve until ctrl-C."""
-    named = catalogue.pair(pair)
-    plan = Plan(
-        pair=Pair(small_model or named.small, large_model or named.large),
-        listen=listen,
-        small_listen=small_listen,
-        large_listen=large_listen,
-        policy_file=policy_file,
-        state_dir=state_dir,
-        exporter=Exporter(trace_exporter.value),
-        otlp_endpoint=otlp_endpoint,
-        admin_listen=admin_listen,
-    )
-    asked = demonstration.questions(questions, bundled=named.questions, limit=limit) if demo else None
-    measured = demonstration.Plan(asked) if asked else None
-    console, progress = _consoles()
-    interactive = sys.stdin.isatty() and sys.stdout.isatty()
-
-    async def afterwards(target: str) -> bool:
-        well = await _demo(target, measured, state_dir, json=json) if measured else True
-        if interactive and not json:
-            at = () if target == ROUTER else ("--target", target)
-            there = () if state_dir == STATE_DIR else ("--state-dir", str(state_dir))
-            console.print(what_next(at, there), highlight=False)
-        return well
-
-    services = Up(plan, console=console, progress=progress, json=json)
-    well = asyncio.run(services.run(afterwards, end_after_task=demo and not interactive))
-    raise typer.Exit(0 if well else 1)
+app.command(epilog=up_command.EXAMPLES)(up_command.up)
 
 
 @app.command(
@@ -195,7 +119,9 @@ def demo(
 
     async def measure() -> bool:
         await _router_at(target)
-        return await _demo(target, plan, state_dir or (STATE_DIR if target == ROUTER else None), json=json)
+        kept = state_dir or (STATE_DIR if target == ROUTER else None)
+        console, progress = _consoles()
+        return await demonstration.conduct(target, plan, kept, console=console, progress=progress, json=json)
 
     raise typer.Exit(0 if asyncio.run(measure()) else 1)
 
@@ -232,21 +158,6 @@ def main() -> None:
     except MarginalError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
-
-
-async def _demo(target: str, plan: demonstration.Plan, state_dir: Path | None, *, json: bool) -> bool:
-    """Runs the demo and shows it; says whether every request was answered."""
-    console, progress = _consoles()
-    outcome = await demonstration.run(target, plan, progress=progress)
-    found = await asyncio.to_thread(inspection.reconciliation, state_dir) if state_dir else None
-    if json:
-        reconciliation = reconciling.as_json(found) if found else None
-        _print(outcome.as_json() | {"reconciliation": reconciliation})
-    else:
-        demonstration.show(outcome, console)
-        if found:
-            console.print(bulleted([inspection.difference(found)]))
-    return outcome.measured.failed == 0
 
 
 async def _router_at(target: str) -> None:

@@ -2,7 +2,7 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,12 +30,24 @@ class UpExporter(Enum):
     NONE = "none"
 
 
+class OwnEngine(Enum):
+    """Which API the engine of one's own speaks that a tier of `marginal up` stands in front of."""
+
+    OPENAI = "openai"
+    TGI = "tgi"
+
+
 MODES = {
     ModeOption.AUTO: Mode.AUTO,
     ModeOption.SMALL: Mode.SMALL_ONLY,
     ModeOption.LARGE: Mode.LARGE_ONLY,
     ModeOption.SHADOW: Mode.SHADOW,
 }
+
+
+def _own(about: str, name: str, *, show_default: str | bool = False) -> Any:
+    return typer.Option(name, help=about, rich_help_panel="Engines of your own", show_default=show_default)
+
 
 Target = Annotated[str, typer.Option(envvar="MARGINAL_TARGET", help="The router, HOST:PORT.")]
 StateDir = Annotated[
@@ -45,6 +57,21 @@ DemoStateDir = Annotated[
     Path | None, typer.Option(envvar="MARGINAL_STATE_DIR", help="Reconcile costs with the logs that `up` keeps here.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+SmallEndpoint = Annotated[
+    list[str] | None,
+    _own("URL of your engine as the small tier; several times, or with commas, for several.", "--small-endpoint"),
+]
+LargeEndpoint = Annotated[list[str] | None, _own("The same for the large tier.", "--large-endpoint")]
+SmallEngine = Annotated[OwnEngine | None, _own("The API it speaks.", "--small-engine", show_default="openai")]
+LargeEngine = Annotated[OwnEngine | None, _own("The API it speaks.", "--large-engine", show_default="openai")]
+SmallEngineModel = Annotated[
+    str | None, _own("Its name of the model.", "--small-engine-model", show_default="its only one")
+]
+LargeEngineModel = Annotated[
+    str | None, _own("Its name of the model.", "--large-engine-model", show_default="its only one")
+]
+SmallKeyFile = Annotated[Path | None, _own("File that holds its API key.", "--small-api-key-file")]
+LargeKeyFile = Annotated[Path | None, _own("File that holds its API key.", "--large-api-key-file")]
 Questions = Annotated[
     Path | None,
     typer.Option(

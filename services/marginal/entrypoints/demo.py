@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from marginal.entrypoints import inspection
 from marginal.entrypoints.groups import together
 from marginal.entrypoints.progress import Tell, counted
-from marginal.entrypoints.wording import amounts, bulleted
+from marginal.entrypoints.wording import amounts, as_json, bulleted
 from marginal.errors import ConfigurationError, InvalidRequest, MarginalError
+from marginal.evaluation import reconcile
 from marginal.evaluation.demo import Comparison, Measured, Reply, Row, measure
 from marginal.evaluation.questions import Question, read_questions, section, spread
 from marginal.policy.deferral import Verdict
@@ -144,6 +146,22 @@ async def _reply(client: RouterClient, arm: Arm, question: Question, currencies:
         cost_nanos=answer.total_nanos,
         seconds=time.perf_counter() - started,
     )
+
+
+async def conduct(
+    target: str, plan: Plan, state_dir: Path | None, *, console: Console, progress: Console, json: bool
+) -> bool:
+    """Runs the demo and shows it, reconciled with the logs in `state_dir`; says whether every request was answered."""
+    outcome = await run(target, plan, progress=progress)
+    found = await asyncio.to_thread(inspection.reconciliation, state_dir) if state_dir else None
+    if json:
+        reconciliation = reconcile.as_json(found) if found else None
+        console.out(as_json(outcome.as_json() | {"reconciliation": reconciliation}), highlight=False)
+    else:
+        show(outcome, console)
+        if found:
+            console.print(bulleted([inspection.difference(found)]))
+    return outcome.measured.failed == 0
 
 
 def _table(outcome: Outcome) -> Table:

@@ -1,8 +1,9 @@
 """Command-line options that choose a model service's engine, and what of them fits together."""
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
@@ -13,10 +14,14 @@ from marginal.backends.endpoints import address
 from marginal.backends.llama_cpp import EngineSettings
 from marginal.entrypoints.engines import EMBEDDED, Embedded, Engine, EngineKind, External, Route
 from marginal.errors import ConfigurationError
+from marginal.tokens import Tier
 
 MODEL_HELP = "home-small, home-large, a GGUF file, hub:owner/repo@revision/file.gguf#sha256, or scripted:..."
 ROUTES = {EngineKind.OPENAI: (Route.CHAT, Route.COMPLETIONS), EngineKind.TGI: (Route.NATIVE, Route.CHAT)}
 """The routes of each external engine, its default first."""
+
+_OPTION = re.compile(r"(?<!\S)--")
+"""Where an option begins in a sentence; within a host name it does not."""
 
 
 def _external(about: str, *names: str, env: str, **more: Any) -> Any:
@@ -122,6 +127,31 @@ def checked(given: Given, *, default_model: str) -> Engine:
     return _checked_external(given)
 
 
+def in_front_of(tier: Tier, given: Given) -> External | None:
+    """The engine of one's own that a tier of `marginal up` stands in front of; None when no option asks for one.
+
+    An endpoint is an OpenAI-compatible one unless told otherwise. Raises ConfigurationError in the words of `up`, whose
+    options are those of a model service with the tier before.
+    """
+    if not given.endpoint:
+        kind = () if given.kind is EngineKind.EMBEDDED else ("--engine",)
+        if foreign := ", ".join((*kind, *_options(given, ("engine_model", "api_key_file")))):
+            raise ConfigurationError(of_tier(tier, f"{foreign}: only with --endpoint"))
+        return None
+    if given.model is not None:
+        told = "--model and --endpoint: give one of them; the model of an engine of your own is named by --engine-model"
+        raise ConfigurationError(of_tier(tier, told))
+    try:
+        return _checked_external(replace(given, kind=EngineKind.OPENAI) if given.kind is EngineKind.EMBEDDED else given)
+    except ConfigurationError as error:
+        raise ConfigurationError(of_tier(tier, str(error))) from None
+
+
+def of_tier(tier: Tier, text: str) -> str:
+    """A text with the options of a model service named as `marginal up` names them."""
+    return _OPTION.sub(f"--{tier.value}-", text)
+
+
 def _checked_embedded(given: Given, default_model: str) -> Embedded:
     if foreign := _named(given, _FOR_EXTERNAL):
         raise ConfigurationError(f"{foreign}: only for an engine of your own, add --engine openai or --engine tgi")
@@ -169,7 +199,11 @@ def _checked_external(given: Given) -> External:
 
 def _named(given: Given, fields: tuple[str, ...]) -> str:
     """The options among these that were given, as they are typed."""
-    return ", ".join(f"--{field.replace('_', '-')}" for field in fields if getattr(given, field) not in (None, ()))
+    return ", ".join(_options(given, fields))
+
+
+def _options(given: Given, fields: tuple[str, ...]) -> list[str]:
+    return [f"--{field.replace('_', '-')}" for field in fields if getattr(given, field) not in (None, ())]
 
 
 def _checked_url(url: str) -> SplitResult:

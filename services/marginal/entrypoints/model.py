@@ -13,6 +13,7 @@ from marginal.entrypoints import engine_options as engines
 from marginal.entrypoints.engine_options import Given, checked
 from marginal.entrypoints.engines import Embedded, Engine, EngineKind, External, build_model, evidence, risk
 from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
+from marginal.entrypoints.processes import STAYS
 from marginal.entrypoints.serving import TraceOptions, run, telemetry, unless_stopped
 from marginal.errors import ModelFault
 from marginal.routing.ports import LanguageModel
@@ -154,7 +155,7 @@ async def until_evidence(
         if seen.proven or (tier is Tier.LARGE and seen.tokens):
             return
         if seen.shortfall != said:
-            log.warning(f"stays NOT_SERVING: cannot be a {tier.value} tier", because=seen.shortfall)
+            log.warning(f"{STAYS}: cannot be a {tier.value} tier", because=seen.shortfall)
             said = seen.shortfall
         await asyncio.sleep(again_seconds)
 

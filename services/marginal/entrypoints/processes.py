@@ -17,6 +17,9 @@ from marginal.errors import ConfigurationError
 DRAIN_SECONDS = 40.0
 """Longer than the programs give their own streams."""
 
+STAYS = "stays NOT_SERVING"
+"""How the log line of a model service begins that cannot become ready for now; it has the reason in `because`."""
+
 TAIL_LINES = 8
 CHOSEN_PORTS = range(20_000, 30_000)
 
@@ -113,6 +116,16 @@ def last_words(program: Program) -> list[str]:
     """The last lines it wrote, log lines as `level event key=value`."""
     logged = [_readable(line) for line in _tail(program.log_path)]
     return [*logged, *_tail(program.errors_path)]
+
+
+def waits_for(program: Program) -> str | None:
+    """Why a model service is not ready, as it said last; None when it did not say."""
+    for line in reversed(_tail(program.log_path)):
+        with contextlib.suppress(ValueError, TypeError):
+            fields = dict(json.loads(line))
+            if str(fields.get("event")).startswith(STAYS):
+                return str(fields.get("because"))
+    return None
 
 
 def split_address(address: str, *, option: str) -> tuple[str, int]:

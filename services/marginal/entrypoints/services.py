@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from marginal.backends.endpoints import address
+from marginal.entrypoints.engines import External
 from marginal.entrypoints.processes import Program, Running, free_addresses, require_free, split_address
 from marginal.errors import ConfigurationError
 from marginal.models.catalogue import Pair
@@ -26,7 +28,10 @@ POLICIES_FILE = "policies.toml"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start, and where everything it writes goes; addresses of None are chosen by the system."""
+    """What to start, and where everything it writes goes; addresses of None are chosen by the system.
+
+    A tier with an engine of the user's own stands in front of that instead of running its model of the pair.
+    """
 
     pair: Pair
     listen: str
@@ -37,6 +42,8 @@ class Plan:
     exporter: Exporter
     otlp_endpoint: str | None
     admin_listen: str | None = None
+    small_engine: External | None = None
+    large_engine: External | None = None
 
 
 def programs(plan: Plan) -> tuple[Program, Program, Program]:
@@ -52,8 +59,8 @@ def programs(plan: Plan) -> tuple[Program, Program, Program]:
     serves = f"policies of {plan.policy_file}" if plan.policy_file else "the bundled policies"
     return (
         _program(plan, ROUTER, router_servicer.SERVICE, listen, serves, (*tiers, *policy_file, *own), admin),
-        _program(plan, SMALL, model_servicer.SERVICE, small, plan.pair.small, ("--model", plan.pair.small)),
-        _program(plan, LARGE, model_servicer.SERVICE, large, plan.pair.large, ("--model", plan.pair.large)),
+        _program(plan, SMALL, model_servicer.SERVICE, small, *_served(plan.pair.small, plan.small_engine)),
+        _program(plan, LARGE, model_servicer.SERVICE, large, *_served(plan.pair.large, plan.large_engine)),
     )
 
 
@@ -111,6 +118,19 @@ def services_as_json(running: Sequence[Running], state_dir: Path) -> dict[str, o
         for one in running
     ]
     return {"services": services, "state_dir": str(state_dir)}
+
+
+def _served(model: str, engine: External | None) -> tuple[str, tuple[str, ...]]:
+    """What a tier serves, in words and as the options of its program."""
+    if engine is None:
+        return model, ("--model", model)
+    arguments = ("--engine", engine.kind.value, *(word for url in engine.urls for word in ("--endpoint", url)))
+    if engine.model is not None:
+        arguments += ("--engine-model", engine.model)
+    if engine.api_key_file is not None:
+        arguments += ("--api-key-file", str(engine.api_key_file))
+    named = f"{engine.model} of " if engine.model else ""
+    return f"{named}{engine.kind.value} at {', '.join(map(address, engine.urls))}", arguments
 
 
 def _address(wanted: str | None, spare: str, *, option: str) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from marginal.entrypoints.groups import together
-from marginal.entrypoints.processes import Program, Running, how_it_ended, last_words, start
+from marginal.entrypoints.processes import Program, Running, how_it_ended, last_words, start, waits_for
 from marginal.entrypoints.services import (
     LARGE,
     ROUTER,
@@ -30,6 +30,8 @@ from marginal.transport.router_client import wait_until_serving
 
 READY_SECONDS = 1_800.0
 """A first start may fetch gigabytes."""
+
+LOOK_AGAIN_SECONDS = 0.5
 
 SERVICES_FILE = "services.json"
 """Where the services are while they run, kept in the state directory for other commands."""
@@ -115,6 +117,7 @@ class Up:
             wait_until_serving(program.target, program.service, timeout_seconds=READY_SECONDS)
         )
         ended = asyncio.create_task(running.ended())
+        telling = asyncio.create_task(self._tell_why_not(program))
         try:
             await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -123,9 +126,20 @@ class Up:
         finally:
             serving.cancel()
             ended.cancel()
+            telling.cancel()
         shown.update(row, completed=1)
         if not self._progress.is_terminal:
             self._progress.print(f"{program.name} is ready at {program.address}", highlight=False, soft_wrap=True)
+
+    async def _tell_why_not(self, program: Program) -> None:
+        """Says why a service is not ready, whenever it gives another reason: an engine may have to be started first."""
+        said = None
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            because = waits_for(program)
+            if because is not None and because != said:
+                self._progress.print(f"{program.name} waits: {because}", highlight=False, markup=False, soft_wrap=True)
+                said = because
 
     async def _watch(self, running: Running) -> None:
         """Reports the end of a service. Raises RouterLost when it is the router."""

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from marginal.backends.llama_cpp import EngineSettings
-from marginal.entrypoints.engine_options import Given, checked
+from marginal.entrypoints.engine_options import Given, checked, in_front_of, of_tier
 from marginal.entrypoints.engines import Embedded, EngineKind, External, Route, risk
 from marginal.errors import ConfigurationError
+from marginal.tokens import Tier
 
 URL = "http://127.0.0.1:8000"
 OPENAI = Given(EngineKind.OPENAI, endpoint=(URL,))
@@ -126,3 +127,39 @@ def test_a_key_that_travels_unencrypted_beyond_this_machine_is_warned_of() -> No
     assert risk(Embedded("home-small")) is None
     warned = risk(engine(replace(keyed, endpoint=(*safe, "http://engine:8000", "http://10.0.0.1"))))
     assert warned == "the key in --api-key-file is sent unencrypted to engine:8000, 10.0.0.1:80: use https"
+
+
+def test_a_tier_of_up_stands_in_front_of_an_engine_only_when_an_endpoint_is_given() -> None:
+    assert in_front_of(Tier.SMALL, Given(model="m.gguf")) is None
+    assert in_front_of(Tier.SMALL, Given(endpoint=(URL,))) == External(EngineKind.OPENAI, (URL,), Route.CHAT)
+    assert in_front_of(Tier.LARGE, TGI) == External(EngineKind.TGI, (URL,), Route.NATIVE)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (Given(EngineKind.TGI, engine_model="m"), "--small-engine, --small-engine-model: only with --small-endpoint"),
+        (Given(api_key_file=Path("key")), "--small-api-key-file: only with --small-endpoint"),
+        (
+            Given(endpoint=(URL,), model="m.gguf"),
+            "--small-model and --small-endpoint: give one of them; the model of an engine of your own is named by"
+            " --small-engine-model",
+        ),
+        (
+            Given(endpoint=("http://user:secret@xn--bcher-kva.example:1",)),
+            "--small-endpoint xn--bcher-kva.example:1: give it without user, password and query; a key goes into"
+            " --small-api-key-file",
+        ),
+        (Given(endpoint=(" ",)), "--small-engine openai needs --small-endpoint, for example http://127.0.0.1:8000"),
+    ],
+)
+def test_a_mistake_is_told_in_the_words_of_up(given: Given, problem: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        in_front_of(Tier.SMALL, given)
+    assert str(told.value) == problem
+
+
+def test_a_warning_is_told_in_the_words_of_up() -> None:
+    engine = in_front_of(Tier.LARGE, Given(endpoint=("http://models.example",), api_key_file=Path("key")))
+    assert engine is not None
+    assert of_tier(Tier.LARGE, str(risk(engine))).startswith("the key in --large-api-key-file is sent unencrypted")

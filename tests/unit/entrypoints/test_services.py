@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from marginal.entrypoints.engines import EngineKind, External, Route
 from marginal.entrypoints.processes import CHOSEN_PORTS, free_addresses
 from marginal.entrypoints.services import Plan, prepared, programs
 from marginal.errors import ConfigurationError
@@ -35,6 +36,18 @@ def test_the_router_is_told_where_the_tiers_listen(plan: Plan) -> None:
     router, small, large = programs(plan)
     assert option(router.arguments, "--small") == option(small.arguments, "--listen") == small.address
     assert option(router.arguments, "--large") == option(large.arguments, "--listen") == large.address
+
+
+def test_a_tier_stands_in_front_of_an_engine_instead_of_running_its_model(plan: Plan) -> None:
+    urls = ("http://127.0.0.1:8080", "https://models.example/v1")
+    engine = External(EngineKind.OPENAI, urls, Route.CHAT, model="qwen", api_key_file=Path("/run/secrets/key"))
+    _, small, large = programs(replace(plan, large_engine=engine))
+    assert option(small.arguments, "--model") == small.serves == "home-small"
+    assert large.serves == "qwen of openai at 127.0.0.1:8080, models.example:443"
+    assert large.arguments[2:12] == (
+        *("--engine", "openai", "--endpoint", urls[0], "--endpoint", urls[1]),
+        *("--engine-model", "qwen", "--api-key-file", "/run/secrets/key"),
+    )
 
 
 def test_addresses_not_given_are_all_different_and_not_of_the_ports_systems_hand_out(plan: Plan) -> None:
