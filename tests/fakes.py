@@ -1,9 +1,15 @@
 """Stand-ins for the world: a recorder that remembers and a clock that is set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from marginal.routing.records import Attempt, CostRecord
+from marginal.routing.admission import Admission
+from marginal.routing.holds import Ask, Grant, Scope
+from marginal.routing.ports import Ledger
+from marginal.routing.records import Attempt, CostRecord, DegradedReason
+from marginal.routing.tenant_limits import TenantLimits
+from marginal.routing.tenants import Tenants
+from marginal.routing.tiers import TierState
 from marginal.tokens import Tier
 
 
@@ -33,6 +39,12 @@ class RememberingRecorder:
         return "0123456789abcdef0123456789abcdef"
 
 
+def open_door(tiers: Mapping[Tier, TierState], ledger: Ledger, clock: Callable[[], float]) -> Admission:
+    """Lets everybody in, as far as the ledger does."""
+    tenants = Tenants()
+    return Admission(tiers, lambda: tenants, TenantLimits(tenants.rules), ledger, clock)
+
+
 class SteppingClock:
     """Seconds that pass only when told to."""
 
@@ -41,3 +53,31 @@ class SteppingClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class RememberingLedger:
+    """Grants everything, or as it is told to, and keeps what it was asked and told."""
+
+    def __init__(self) -> None:
+        self.asked: list[Ask] = []
+        self.marks: dict[str, int] = {}
+        self.settled: list[CostRecord] = []
+        self.refusal: Exception | None = None
+        self.blocked: DegradedReason | None = None
+
+    async def reserve(self, ask: Ask) -> Grant:
+        self.asked.append(ask)
+        if self.refusal is not None:
+            raise self.refusal
+        if self.blocked is not None:
+            return Grant(ask.small_nanos, Scope.SMALL, 1_000.0, self.blocked)
+        return Grant(ask.full_nanos, Scope.FULL, 1_000.0)
+
+    def progress(self, request_id: str, nanos: int) -> None:
+        self.marks[request_id] = nanos
+
+    def settle(self, record: CostRecord) -> None:
+        self.settled.append(record)
+
+    async def durable(self) -> None:
+        pass

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dialects.server import DialectServer, Generated
-from fakes import RememberingRecorder
+from fakes import RememberingLedger, RememberingRecorder, open_door
 from marginal.backends.http_calls import Timeouts
 from marginal.backends.openai_compatible import OpenAICompatible
 from marginal.backends.scripted import ScriptedModel
@@ -202,11 +202,14 @@ async def _route(
         prices=PRICES,
     )
     clock = time.monotonic
+    tiers, ledger = {tier: TierState(tier, each) for tier, each in models.items()}, RememberingLedger()
     router = Router(
-        {tier: TierState(tier, each) for tier, each in models.items()},
+        tiers,
         book=PolicyBook(Policies({"test": policy}, "test")),
         shadows=Shadows(lambda: 1.0, clock),
         recorder=recorder,
+        admission=open_door(tiers, ledger, clock),
+        ledger=ledger,
         clock=clock,
     )
     deltas: list[Delta] = []

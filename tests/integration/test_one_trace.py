@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from fakes import RememberingLedger, open_door
 from marginal.backends.script_names import token_with_margin
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import TierUnavailable
@@ -126,11 +127,14 @@ async def services(directory: Path, *, small: Script, large: Script = THOROUGH) 
             guard = Guard(tracing.tracer, max_calls=8, trust_baggage=True)
             target = await stack.enter_async_context(serving(servicer, guard))
             tiers[tier] = TierState(tier, await stack.enter_async_context(connected(target, router.tracer)))
+        ledger = RememberingLedger()
         routes = Router(
             tiers,
             book=PolicyBook(Policies({"test": policy}, "test")),
             shadows=Shadows(lambda: 0.0, time.monotonic),
             recorder=OpenTelemetryRecorder(router.spans, log, router.metrics, currency=lambda: "USD"),
+            admission=open_door(tiers, ledger, time.monotonic),
+            ledger=ledger,
             clock=time.monotonic,
         )
         guard = Guard(router.tracer, max_calls=8, trust_baggage=False)

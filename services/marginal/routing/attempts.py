@@ -3,26 +3,41 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Self
 
 from marginal.errors import BackendProtocol, ModelFault, Overloaded, StreamInterrupted, TierUnavailable
 from marginal.routing.policies import Policy
 from marginal.routing.records import Attempt, Outcome
 from marginal.routing.tiers import TierState
+from marginal.routing.waiting import Place
 from marginal.tokens import Chunk, FinishReason, Generation, Token, Usage
 
 Clock = Callable[[], float]
 Patience = Callable[[], float | None]
 """Seconds that the next token may take, None for as long as the deadline allows."""
 
+MARK_TOKENS = 32
+"""After so many more tokens the ledger is told what an attempt costs: what a crash can leave uncounted."""
+
 
 class RunningAttempt:
     """An attempt under way: iterate it for its tokens, in one or several loops.
 
-    Its usage grows as it goes; its outcome is ABORTED unless somebody keeps it or it fails.
+    Its usage grows as it goes; its outcome is ABORTED unless somebody keeps it or it fails. A model that goes on after
+    `most_tokens` is cut off there, and what it wrote beyond them is neither handed on nor paid.
     """
 
-    def __init__(self, state: TierState, chunks: AsyncGenerator[Chunk, None], patience: Patience) -> None:
+    def __init__(
+        self,
+        state: TierState,
+        chunks: AsyncGenerator[Chunk, None],
+        patience: Patience,
+        *,
+        most_tokens: int,
+        began: Callable[[], None],
+        mark: Callable[[Usage], None],
+    ) -> None:
         self.tier = state.tier
         self.usage = Usage()
         self.outcome = Outcome.ABORTED
@@ -32,6 +47,10 @@ class RunningAttempt:
         self._state = state
         self._chunks = chunks
         self._patience = patience
+        self._began = began
+        self._mark = mark
+        self._left = most_tokens
+        self._marked = 0
 
     def __aiter__(self) -> Self:
         return self
@@ -45,11 +64,23 @@ class RunningAttempt:
             if not self.answered:
                 self.answered = True
                 self._state.answered()
+                self._began()
+            if chunk.tokens and len(chunk.tokens) > self._left:
+                chunk = self._cut_off(chunk)
+            self._left -= len(chunk.tokens)
             self.usage = chunk.usage
             self.finish = chunk.finish
+            if self.usage.output_tokens - self._marked >= MARK_TOKENS:
+                self._marked = self.usage.output_tokens
+                self._mark(self.usage)
             if chunk.tokens:
                 return chunk.tokens
         raise StopAsyncIteration
+
+    def _cut_off(self, chunk: Chunk) -> Chunk:
+        beyond = len(chunk.tokens) - self._left
+        paid = replace(chunk.usage, output_tokens=max(0, chunk.usage.output_tokens - beyond))
+        return Chunk(chunk.tokens[: self._left], paid, FinishReason.LENGTH)
 
     async def _next_chunk(self) -> Chunk | None:
         seconds = self._patience()
@@ -67,28 +98,40 @@ async def attempting(
     generation: Generation,
     *,
     policy: Policy,
+    place: Place,
     timeout: float,
     patience: Patience,
     clock: Clock,
     committed: Callable[[], bool],
+    mark: Callable[[int], None],
     ended: Callable[[Attempt], None],
 ) -> AsyncIterator[RunningAttempt]:
     """Calls a tier; leaving it stops the generation and hands the priced Attempt to `ended`, whatever happened.
 
-    `timeout` is in seconds. A call that the tier did not begin to answer costs nothing. A fault of the model after the
-    commit point is raised as StreamInterrupted. The tier's state learns of faults that are its own: not of Overloaded,
-    which passes, and not of a caller's haste.
+    `timeout` is in seconds. `place` is told how the tier takes it, and `mark` now and then what it has cost so far, in
+    nano-units. A call that the tier did not begin to answer costs nothing. A fault of the model after the commit point
+    is raised as StreamInterrupted. The tier's state learns of faults that are its own: not of Overloaded, which passes,
+    and not of a caller's haste.
     """
     started, fault = clock(), None
     chunks = state.model.generate(generation, timeout=timeout)
-    running = RunningAttempt(state, chunks, patience)
+    running = RunningAttempt(
+        state,
+        chunks,
+        patience,
+        most_tokens=generation.sampling.max_tokens,
+        began=lambda: place.answered(clock() - started),
+        mark=lambda usage: mark(policy.cost(state.tier, usage)),
+    )
     try:
         async with aclosing(chunks):
             yield running
     except ModelFault as error:
         fault, running.outcome = type(error).__name__, Outcome.FAILED
         hasty = running.given_up and clock() - started < policy.degrade.silence_seconds
-        if not hasty and not isinstance(error, Overloaded):
+        if isinstance(error, Overloaded):
+            place.dropped()
+        elif not hasty:
             state.failed(clock())
         if committed():
             raise StreamInterrupted(f"the {state.tier.value} tier failed after part of its answer was sent") from error

@@ -61,7 +61,7 @@ class Ask:
     """What a request needs: at worst `small_nanos` for the small tier alone, `full_nanos` with the large one.
 
     `key` names the caller's idempotency key without telling it (a hash; "" is none), `fingerprint` what was asked
-    under it.
+    under it, `policy` how it is to be answered.
     """
 
     request_id: str
@@ -71,6 +71,7 @@ class Ask:
     budget: Budget = NO_BUDGET
     key: str = ""
     fingerprint: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from marginal.errors import BackendProtocol, ModelFault, TierUnavailable
+from marginal.errors import BackendProtocol, ModelFault, Overloaded, TierUnavailable
 from marginal.policy.deferral import Decision, Deferral, Reason, Verdict
-from marginal.routing.attempts import Clock, Patience, RunningAttempt, attempting
+from marginal.routing.attempts import Clock, RunningAttempt
 from marginal.routing.book import Learner
+from marginal.routing.calls import Calls
 from marginal.routing.deadlines import within
 from marginal.routing.policies import Policy
-from marginal.routing.ports import Recorder
 from marginal.routing.records import Attempt, Comparison, CostRecord, DegradedReason, Outcome
-from marginal.routing.requests import Delta, Mode, OnDegrade, Request
+from marginal.routing.requests import Criticality, Delta, Mode, OnDegrade, Request
 from marginal.routing.shadows import compared
+from marginal.routing.terms import Step, Terms, refusal
 from marginal.routing.tiers import Bypass, TierState
-from marginal.tokens import EarlyStop, FinishReason, Generation, Tier, Token
+from marginal.tokens import EarlyStop, FinishReason, Tier, Token
 
 Send = Callable[[Delta], Awaitable[None]]
 Retract = Callable[[], bool]
@@ -35,17 +36,17 @@ class Journey:
     """
 
     tiers: Mapping[Tier, TierState]
-    recorder: Recorder
     clock: Clock
     request: Request
     policy: Policy
+    terms: Terms
+    calls: Calls
     learner: Learner
     bypass: Bypass
     send: Send
     retract: Retract
     deadline: float
     compare: bool = False
-    _attempts: list[Attempt] = field(default_factory=list)
     _decision: Decision | None = None
     _degraded: DegradedReason | None = None
     _answering: Tier | None = None
@@ -71,8 +72,8 @@ class Journey:
             try:
                 kept = await self._small_until_verdict()
             except ModelFault as fault:
-                if self._answering is not None:
-                    raise
+                if self._answering is not None or isinstance(fault, Overloaded):
+                    raise  # a small tier without room is not down: its load must not fall on the large one
                 self._decision, small_fault = None, str(fault)
         if self._decision is None:
             await self._past_the_small_tier(small_fault)
@@ -82,6 +83,10 @@ class Journey:
     async def _past_the_small_tier(self, small_fault: str) -> None:
         """Asks the large tier in place of the small one, as far as the bypass goes."""
         self._decision = Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE)
+        blocked = self.terms.blocked
+        if blocked is not None or self.request.criticality is Criticality.SHEDDABLE:
+            why = blocked.value if blocked else "a sheddable request does not bypass it"
+            raise TierUnavailable(f"the small tier cannot be had: {small_fault}; the large one is not asked ({why})")
         with self.bypass.admitted(self.clock()):
             try:
                 await self._answer(Tier.LARGE)
@@ -103,6 +108,7 @@ class Journey:
             if attempt.finish is FinishReason.UNSURE and deferral.verdict is not Verdict.DEFER:
                 raise BackendProtocol("the small tier stopped early without cause: do both run the same version?")
             self._decision = decision = deferral.finish()
+            self.terms.step(Step.VERDICT)
             self._reckoned = self.learner.judged(decision, deferrable=out_of_reach is None)
             if decision.verdict is Verdict.DEFER:
                 if not blocked:
@@ -118,13 +124,16 @@ class Journey:
         reason = self._large_blocked()
         if reason is None and not self._admits(Tier.LARGE):
             reason = DegradedReason.LARGE_UNAVAILABLE
+        if reason is None and not self.terms.may_defer():
+            reason = DegradedReason.DEFERRAL_CAP
         if reason is None:
             try:
                 await self._answer(Tier.LARGE, replaceable=self.request.on_degrade is OnDegrade.SERVE)
-            except ModelFault:
+            except ModelFault as fault:
                 if self._answering is not None:
                     raise
-                reason = DegradedReason.LARGE_UNAVAILABLE
+                overloaded = isinstance(fault, Overloaded)
+                reason = DegradedReason.OVERLOADED if overloaded else DegradedReason.LARGE_UNAVAILABLE
             else:
                 return
         self._degrade(reason)
@@ -133,13 +142,15 @@ class Journey:
     def _large_blocked(self) -> DegradedReason | None:
         """Why the large tier need not be asked now, if so."""
         now, rules = self.clock(), self.policy.degrade
+        if self.terms.blocked is not None:
+            return self.terms.blocked
         if self.tiers[Tier.LARGE].looks_down(now, retry_seconds=rules.retry_seconds):
             return DegradedReason.LARGE_UNAVAILABLE
         return DegradedReason.DEADLINE if self.deadline - now < rules.large_floor_seconds else None
 
     def _degrade(self, reason: DegradedReason) -> None:
         if self.request.on_degrade is OnDegrade.FAIL:
-            raise TierUnavailable(f"the large tier cannot be had ({reason.value}) and on_degrade is FAIL")
+            raise refusal(reason)
         self._degraded = reason
 
     def _admits(self, tier: Tier) -> bool:
@@ -159,6 +170,8 @@ class Journey:
 
     async def _deliver(self, tokens: tuple[Token, ...], tier: Tier) -> None:
         """The commit point: from the first call on, this tier answers."""
+        if self._answering is None:
+            self.terms.step(Step.COMMITTED)
         self._answering = tier
         if self.compare:
             self._sent.extend(tokens)
@@ -181,40 +194,22 @@ class Journey:
         generation = replace(asked, alternatives=wanted, early_stop=early_stop)
         left, silence = self.deadline - self.clock(), self.policy.degrade.silence_seconds
         patience = min(left / 2, silence) if replaceable else silence
-        async with self._call(
-            tier, generation, timeout=left, patience=lambda: patience if self._answering is None else None
+        async with self.calls.call(
+            tier,
+            generation,
+            criticality=self.request.criticality,
+            timeout=left,
+            patience=lambda: patience if self._answering is None else None,
+            committed=self._committed,
         ) as attempt:
             yield attempt
-
-    @asynccontextmanager
-    async def _call(
-        self, tier: Tier, generation: Generation, *, timeout: float, patience: Patience, shadow: bool = False
-    ) -> AsyncIterator[RunningAttempt]:
-        with self.recorder.attempt(tier) as report:
-
-            def ended(attempt: Attempt) -> None:
-                kept = replace(attempt, outcome=Outcome.SHADOW) if shadow else attempt
-                self._attempts.append(kept)
-                report(kept)
-
-            async with attempting(
-                self.tiers[tier],
-                generation,
-                policy=self.policy,
-                timeout=timeout,
-                patience=patience,
-                clock=self.clock,
-                committed=self._committed if not shadow else lambda: False,
-                ended=ended,
-            ) as attempt:
-                yield attempt
 
     @property
     def comparable(self) -> bool:
         """Whether the small answer was kept for its score, so that the large tier has something to be compared with."""
         decision = self._decision
         kept = decision is not None and decision.reason is Reason.SCORE and decision.verdict is Verdict.KEEP
-        return self.compare and kept and self._answering is Tier.SMALL and self._degraded is None
+        return self.compare and kept and self._answering is Tier.SMALL and self.terms.blocked is None
 
     async def shadow(self) -> Comparison:
         """Asks the large tier for comparison, the caller having been served. Raises MarginalError."""
@@ -222,8 +217,14 @@ class Journey:
         generation = replace(self.request.generation, alternatives=0, early_stop=None)
         async with (
             within(rules.timeout_seconds),
-            self._call(
-                Tier.LARGE, generation, timeout=rules.timeout_seconds, patience=lambda: None, shadow=True
+            self.calls.call(
+                Tier.LARGE,
+                generation,
+                criticality=Criticality.SHEDDABLE,
+                timeout=rules.timeout_seconds,
+                patience=lambda: None,
+                committed=lambda: False,
+                shadow=True,
             ) as attempt,
         ):
             async for tokens in attempt:
@@ -240,11 +241,11 @@ class Journey:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """Those that have ended, in the order they did."""
-        return tuple(self._attempts)
+        return tuple(self.calls.ended)
 
     def record(self, failure: str | None, *, trace_id: str) -> CostRecord:
         """What became of the request; `failure` names the error that ended it."""
-        last = self._attempts[-1] if self._attempts else None
+        last = self.calls.ended[-1] if self.calls.ended else None
         return CostRecord(
             request_id=self.request.request_id,
             trace_id=trace_id,
@@ -261,6 +262,7 @@ class Journey:
             error=failure,
             task=self.request.task,
             sampled=self.compare and self.request.mode is not Mode.SHADOW,
+            admitted_at=self.terms.admitted_at,
         )
 
 

@@ -16,8 +16,9 @@ from marginal.tokens import EarlyStop, Sampling, Tier, Usage
 class DegradeRules:
     """What is done when a tier cannot be had; all in seconds.
 
-    `small_floor_seconds`: a request with less time than that is refused before anything is begun. `large_floor_seconds`: with less of the deadline left the large tier is not asked. `silence_seconds`: a tier that is
-    silent for longer before the commit point has failed. `retry_seconds`: how often a tier that is down is asked again.
+    `small_floor_seconds`: a request with less time is refused before anything is begun. `large_floor_seconds`: with
+    less of the deadline left the large tier is not asked. `silence_seconds`: a tier that is silent for longer before
+    the commit point has failed. `retry_seconds`: how often a tier that is down is asked again.
     """
 
     small_floor_seconds: float = 0.005

@@ -77,7 +77,9 @@ class CostRecord:
 
     `sampled` says that it was to be compared if it was kept: the deferred ones of a sample belong to it.
     `other_sampling` says that its tokens were drawn otherwise than when its threshold was calibrated, while the small
-    tier's log-probabilities may depend on it.
+    tier's log-probabilities may depend on it. `admitted_at` is in seconds since the Unix epoch, by the ledger's clock.
+    `reckoned_nanos` is the charge of a request that nobody lived to count, and then there are no attempts. `open` says
+    that a shadow attempt is still to come: a record with it replaces this one.
     """
 
     request_id: str
@@ -97,8 +99,24 @@ class CostRecord:
     sampled: bool = False
     comparison: Comparison | None = None
     other_sampling: bool = False
+    admitted_at: float = 0.0
+    settlement: Settlement = Settlement.SETTLED
+    reckoned_nanos: int = 0
+    open: bool = False
 
     @property
     def total_nanos(self) -> int:
-        """Sum of the attempts' costs."""
-        return sum(attempt.cost_nanos for attempt in self.attempts)
+        """Sum of the attempts' costs; `reckoned_nanos` when nobody lived to see them."""
+        return self.reckoned_nanos + sum(attempt.cost_nanos for attempt in self.attempts)
+
+    @property
+    def wasted_nanos(self) -> int:
+        """What was paid for attempts whose text nobody got."""
+        wasted = (Outcome.ABORTED, Outcome.FAILED)
+        return self.reckoned_nanos + sum(each.cost_nanos for each in self.attempts if each.outcome in wasted)
+
+    @property
+    def saved_nanos(self) -> int:
+        """What always asking the large tier would have cost more; less than 0 when a deferral cost extra."""
+        shadow = sum(each.cost_nanos for each in self.attempts if each.outcome is Outcome.SHADOW)
+        return self.always_large_nanos - (self.total_nanos - shadow)

@@ -37,8 +37,8 @@ class Criticality(Enum):
 class Request:
     """One request; `policy` "" is the default policy, `task` "" no task, `tenant` whoever is billed.
 
-    `max_nanos` is the most it may cost, None without limit. `key` names the caller's idempotency key without telling it
-    ("" is none), `fingerprint` what was asked under it.
+    `max_nanos` of `max_currency` are the most it may cost, None is no limit. `key` names the caller's idempotency key
+    without telling it ("" is none), `fingerprint` what was asked under it.
     """
 
     request_id: str
@@ -49,6 +49,7 @@ class Request:
     on_degrade: OnDegrade = OnDegrade.SERVE
     tenant: str = "default"
     max_nanos: int | None = None
+    max_currency: str = ""
     key: str = ""
     fingerprint: str = ""
     criticality: Criticality = Criticality.CRITICAL

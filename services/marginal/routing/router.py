@@ -6,14 +6,18 @@ from dataclasses import replace
 
 from marginal.errors import MarginalError
 from marginal.policy.deferral import Reason
+from marginal.routing.admission import Admission
 from marginal.routing.attempts import Clock
 from marginal.routing.book import PolicyBook
+from marginal.routing.calls import Calls
 from marginal.routing.deadlines import within
 from marginal.routing.journey import Journey, Retract, Send
-from marginal.routing.ports import Recorder
+from marginal.routing.policies import Policy
+from marginal.routing.ports import Ledger, Recorder
 from marginal.routing.records import CANCELLED, Comparison, CostRecord
 from marginal.routing.requests import Request
 from marginal.routing.shadows import Shadows
+from marginal.routing.terms import Step, Steps, Terms, no_steps
 from marginal.routing.tiers import Bypass, TierState
 from marginal.tokens import Tier
 
@@ -28,14 +32,20 @@ class Router:
         book: PolicyBook,
         shadows: Shadows,
         recorder: Recorder,
+        admission: Admission,
+        ledger: Ledger,
         clock: Clock,
+        step: Steps = no_steps,
     ) -> None:
-        """`clock` gives monotonic seconds."""
+        """`clock` gives monotonic seconds; `step` is told how far each request has come."""
         self._tiers = tiers
         self._book = book
         self._shadows = shadows
         self._recorder = recorder
+        self._admission = admission
+        self._ledger = ledger
         self._clock = clock
+        self._step = step
         self._bypass = Bypass(lambda: book.policies.bypass)
 
     @asynccontextmanager
@@ -46,44 +56,63 @@ class Router:
 
         `timeout` is in seconds. `retract` takes back everything sent so far and says whether it could: a caller who
         waits for the whole answer has seen none of it, so the commit point is its end. Raises InvalidRequest,
-        ModelFault, DeadlineExceeded, and whatever `send` raises; the cost record is kept all the same. The recorder has
-        it by then, unless the large tier is to be asked too for comparison: that begins when the caller has been
-        served, on leaving, and the record comes when it has ended.
+        ModelFault, DeadlineExceeded, and whatever `send` raises; the cost record is kept all the same. Raises Refused,
+        Repeated, Overloaded, LedgerUnavailable and JournalFull before anything is spent, and then there is none.
+
+        The recorder has the record by then, and it is durable, unless the large tier is to be asked too for comparison:
+        that begins when the caller has been served, on leaving, and a record with its cost replaces the first.
         """
         policy, deadline = self._book.policy(request.policy), self._clock() + timeout
-        learner = self._book.learner(policy, task=request.task, tenant=request.tenant)
-        journey = Journey(
+        async with self._admission.admitted(request, policy, deadline=deadline) as terms:
+            journey = self._journey(request, policy, terms, send, retract, deadline)
+            try:
+                async with within(timeout):
+                    await journey.travel()
+            except BaseException as error:
+                failure = type(error).__name__ if isinstance(error, Exception) else CANCELLED
+                self._complete(self._ended(journey, failure))
+                raise
+            record = self._ended(journey, None)
+            hour = self._shadow_hour(journey, record)
+            if hour is None:
+                self._complete(record)
+            else:
+                self._ledger.settle(replace(record, open=True))
+            try:
+                await self._ledger.durable()
+                self._step(Step.DURABLE)
+                yield record
+                self._step(Step.TOLD)
+            finally:
+                if hour is not None:
+                    self._shadows.start(self._shadow(journey, record, hour=hour))
+
+    def _journey(
+        self, request: Request, policy: Policy, terms: Terms, send: Send, retract: Retract, deadline: float
+    ) -> Journey:
+        return Journey(
             self._tiers,
-            self._recorder,
             self._clock,
             request,
             policy,
-            learner,
+            terms,
+            Calls(self._tiers, self._recorder, self._clock, policy, terms),
+            self._book.learner(policy, task=request.task, tenant=request.tenant),
             self._bypass,
             send,
             retract,
             deadline,
             compare=self._shadows.wanted(policy, request.mode),
         )
-        try:
-            async with within(timeout):
-                await journey.travel()
-        except BaseException as error:
-            failure = type(error).__name__ if isinstance(error, Exception) else CANCELLED
-            self._recorder.completed(self._ended(journey, failure))
-            raise
-        record = self._ended(journey, None)
-        hour = self._shadow_hour(journey, record)
-        if hour is None:
-            self._recorder.completed(record)
-            yield record
-            return
-        try:
-            yield record
-        finally:
-            self._shadows.start(self._shadow(journey, record, hour=hour))
+
+    def _complete(self, record: CostRecord) -> None:
+        """Gives the final record away; money before telemetry."""
+        self._ledger.settle(record)
+        self._step(Step.SETTLED)
+        self._recorder.completed(record)
 
     def _ended(self, journey: Journey, failure: str | None) -> CostRecord:
+        self._step(Step.GENERATED)
         record = journey.record(failure, trace_id=self._recorder.trace_id())
         if self._is_other(journey, record):
             record = replace(record, other_sampling=True)
@@ -129,4 +158,4 @@ class Router:
                 cost_nanos=completed.total_nanos - record.total_nanos,
                 hour=hour,
             )
-            self._recorder.completed(completed)
+            self._complete(completed)

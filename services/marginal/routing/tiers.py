@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from marginal.errors import TierUnavailable
+from marginal.routing.concurrency import AdaptiveLimit, LimitRules
 from marginal.routing.policies import BypassRules
 from marginal.routing.ports import LanguageModel
+from marginal.routing.waiting import Places, WaitingRules
 from marginal.tokens import ModelDescription, Tier
 
 FAILURES_IN_A_ROW = 3
@@ -15,9 +17,10 @@ FAILURES_IN_A_ROW = 3
 class TierState:
     """One tier's model and its recent health; times are seconds of the router's clock."""
 
-    def __init__(self, tier: Tier, model: LanguageModel) -> None:
+    def __init__(self, tier: Tier, model: LanguageModel, places: Places | None = None) -> None:
         self.tier = tier
         self.model = model
+        self.places = places or Places(AdaptiveLimit(LimitRules()), WaitingRules())
         self.model_name = tier.value
         self.before_sampling: bool | None = None
         """Whether its log-probabilities are the same at any temperature, as far as it is known."""

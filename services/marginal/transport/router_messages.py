@@ -1,10 +1,12 @@
 """Messages of RouterService and values, both directions."""
 
+import hashlib
+
 from marginal.errors import InvalidRequest
 from marginal.policy.deferral import Decision
 from marginal.policy.evidence import EvidenceGap, margin
 from marginal.routing.records import Attempt, CostRecord
-from marginal.routing.requests import Delta, Mode, OnDegrade, Request
+from marginal.routing.requests import Criticality, Delta, Mode, OnDegrade, Request
 from marginal.tokens import Generation, Message, Role, Token
 from marginal.transport import validation
 from marginal.transport.generation_messages import (
@@ -14,7 +16,7 @@ from marginal.transport.generation_messages import (
     usage_to_proto,
     value_of,
 )
-from marginal.transport.money import money
+from marginal.transport.money import amount_from, money
 from marginal.transport.validation import Limits
 from marginal.v1 import generation_pb2, router_pb2
 
@@ -23,6 +25,7 @@ def request_from_proto(
     request: router_pb2.RouterServiceGenerateRequest, limits: Limits, *, request_id: str, tenant: str
 ) -> Request:
     """What the router was asked. Raises InvalidRequest."""
+    key = validation.idempotency_key(request.idempotency_key)
     if request.prompt and request.messages:
         raise InvalidRequest("prompt", "is given together with messages, give exactly one of the two")
     field = "messages" if request.messages else "prompt"
@@ -47,7 +50,31 @@ def request_from_proto(
         ),
         task=validation.task(request.task),
         tenant=tenant,
+        max_nanos=amount_from(request.max_cost, field="max_cost") if request.HasField("max_cost") else None,
+        max_currency=request.max_cost.currency_code,
+        key=_digest(f"{tenant}\0{key}".encode()) if key else "",
+        fingerprint=_fingerprint(request) if key else "",
+        criticality=value_of(
+            Criticality,
+            router_pb2.Criticality,
+            "CRITICALITY",
+            request.criticality,
+            field="criticality",
+            unspecified=Criticality.CRITICAL,
+        ),
     )
+
+
+def _fingerprint(request: router_pb2.RouterServiceGenerateRequest) -> str:
+    """What stands for everything that was asked; the key itself aside."""
+    asked = router_pb2.RouterServiceGenerateRequest()
+    asked.CopyFrom(request)
+    asked.ClearField("idempotency_key")
+    return _digest(asked.SerializeToString(deterministic=True))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def delta_to_proto(delta: Delta, *, margins: bool) -> router_pb2.RouterServiceGenerateResponse:
@@ -74,6 +101,8 @@ def final_to_proto(record: CostRecord) -> router_pb2.Final:
         total=money(record.total_nanos, record.currency),
         always_large=money(record.always_large_nanos, record.currency),
         trace_id=record.trace_id,
+        wasted=money(record.wasted_nanos, record.currency),
+        saved=money(record.saved_nanos, record.currency),
     )
 
 

@@ -1,6 +1,6 @@
 """RouterService over a Router: convert, call, convert."""
 
-import re
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +8,13 @@ from typing import Any
 
 import grpc
 
-from marginal.errors import InvalidRequest
+from marginal.errors import SlowConsumer
 from marginal.routing.journey import Retract, Send
 from marginal.routing.records import CostRecord
 from marginal.routing.requests import Delta
 from marginal.routing.router import Router
 from marginal.transport import router_messages, validation
+from marginal.transport.credentials import ONE_TENANT, Callers
 from marginal.transport.tracing import CallTracer
 from marginal.transport.validation import Limits
 from marginal.v1 import router_pb2, router_pb2_grpc
@@ -21,19 +22,15 @@ from marginal.v1 import router_pb2, router_pb2_grpc
 REQUEST_ID_HEADER = "marginal-request-id"
 """In the trailing metadata of every answer, failed ones included: the request's id in logs and records."""
 
-TENANT_HEADER = "marginal-tenant"
-DEFAULT_TENANT = "default"
-TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-
-
 SERVICE = "marginal.v1.RouterService"
 
 
 class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     """Serves one router."""
 
-    def __init__(self, router: Router, *, limits: Limits, tracer: CallTracer) -> None:
+    def __init__(self, router: Router, *, limits: Limits, tracer: CallTracer, callers: Callers = ONE_TENANT) -> None:
         self._router = router
+        self._callers = callers
         self._limits = limits
         self._tracer = tracer
 
@@ -45,7 +42,12 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.RouterServiceGenerateRequest, context: Any
     ) -> None:
         async def send(delta: Delta) -> None:
-            await context.write(router_messages.delta_to_proto(delta, margins=request.return_margins))
+            message = router_messages.delta_to_proto(delta, margins=request.return_margins)
+            try:
+                async with asyncio.timeout(self._limits.stall_seconds):
+                    await context.write(message)
+            except TimeoutError:
+                raise SlowConsumer(f"the answer was not read for {self._limits.stall_seconds:g} s") from None
 
         async with self._routed(request, context, send, lambda: False) as record:
             await context.write(router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record)))
@@ -67,18 +69,10 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     async def _routed(
         self, asked: router_pb2.RouterServiceGenerateRequest, context: Any, send: Send, retract: Retract
     ) -> AsyncIterator[CostRecord]:
-        request_id, tenant = uuid.uuid4().hex, _tenant(context.invocation_metadata())
+        request_id, tenant = uuid.uuid4().hex, self._callers.tenant(context.invocation_metadata())
         context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id),))
         request = router_messages.request_from_proto(asked, self._limits, request_id=request_id, tenant=tenant)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
         with self._tracer.tenant(tenant):
             async with self._router.route(request, send, timeout=timeout, retract=retract) as record:
                 yield record
-
-
-def _tenant(metadata: Any) -> str:
-    """Whoever is billed, by header. Raises InvalidRequest for two of them, or a name that could not be a label."""
-    tenants = [value for key, value in metadata or () if key == TENANT_HEADER] or [DEFAULT_TENANT]
-    if len(tenants) > 1 or not isinstance(tenants[0], str) or not TENANT.fullmatch(tenants[0]):
-        raise InvalidRequest(TENANT_HEADER, f"must be one name that matches {TENANT.pattern}")
-    return tenants[0]

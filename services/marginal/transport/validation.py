@@ -1,6 +1,7 @@
 """What a request may ask for; every refusal names the field and the limit."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,10 +12,12 @@ from marginal.policy.scores import SCORES
 from marginal.routing.requests import TASK
 from marginal.tokens import EarlyStop, Message, Role, Sampling
 
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most a request may ask for, and how many seconds it may take."""
+    """The most a request may ask for, how many seconds it may take, and how many its caller may not read for."""
 
     prompt_bytes: int = 256 * 1024
     messages: int = 256
@@ -23,6 +26,7 @@ class Limits:
     choice_bytes: int = 128
     alternatives: int = MOST_ALTERNATIVES
     deadline_seconds: float = 300.0
+    stall_seconds: float = 60.0
 
 
 def messages(messages: Sequence[Message], *, field: str, limits: Limits) -> tuple[Message, ...]:
@@ -52,6 +56,13 @@ def task(asked: str) -> str:
     """Checks a task label; "" is none."""
     if asked and not TASK.fullmatch(asked):
         raise InvalidRequest("task", f"must match {TASK.pattern}, or be empty")
+    return asked
+
+
+def idempotency_key(asked: str) -> str:
+    """Checks a caller's name for a request; "" is none. It may be a secret, so it is not told back."""
+    if asked and not IDEMPOTENCY_KEY.fullmatch(asked):
+        raise InvalidRequest("idempotency_key", "must be 1 to 128 printable ASCII characters")
     return asked
 
 

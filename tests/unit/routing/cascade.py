@@ -4,20 +4,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from evidence import sure
-from fakes import RememberingRecorder, SteppingClock
+from fakes import RememberingLedger, RememberingRecorder, SteppingClock
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import MarginalError
 from marginal.policy.scores import QUANTILE
 from marginal.policy.thresholds import Fixed, Threshold
 from marginal.pricing import Price
+from marginal.routing.admission import Admission
 from marginal.routing.book import PolicyBook
+from marginal.routing.concurrency import AdaptiveLimit, LimitRules
 from marginal.routing.policies import BypassRules, Criterion, DegradeRules, Policies, Policy, Rule, ShadowRules
 from marginal.routing.records import CostRecord
-from marginal.routing.requests import Delta, Mode, OnDegrade, Request
+from marginal.routing.requests import Criticality, Delta, Mode, OnDegrade, Request
 from marginal.routing.router import Router
 from marginal.routing.shadows import Shadows
+from marginal.routing.tenant_limits import TenantLimits
+from marginal.routing.tenants import TenantRules, Tenants
+from marginal.routing.terms import Step
 from marginal.routing.tiers import TierState
-from marginal.tokens import Generation, Message, Role, Tier
+from marginal.routing.waiting import Places, WaitingRules
+from marginal.tokens import Generation, Message, Role, Sampling, Tier
 
 INPUT_TOKENS = 10
 PRICES = {
@@ -38,6 +44,11 @@ def script(tokens: tuple = SURE, fault: MarginalError | None = None, *, fault_at
     return Script(tokens, input_tokens=INPUT_TOKENS, fault=fault, fault_at=fault_at, first_delay_seconds=delay)
 
 
+def roomy() -> Places:
+    """Places for everybody."""
+    return Places(AdaptiveLimit(LimitRules(initial=1000, minimum=1000, maximum=1000)), WaitingRules())
+
+
 @dataclass
 class Cascade:
     """Scripts of both tiers and the policy; `ask` sends one request and remembers every delta."""
@@ -51,6 +62,7 @@ class Cascade:
     mode: Mode = Mode.AUTO
     shadow: ShadowRules = field(default_factory=ShadowRules)
     tasks: Mapping[str, Criterion] = field(default_factory=dict)
+    rules: TenantRules = field(default_factory=TenantRules)
     lot: float = 0.0
     waits_for_the_whole: bool = False
 
@@ -62,7 +74,7 @@ class Cascade:
         self.small_model = ScriptedModel(lambda _: self.small, name="tiny")
         self.large_model = ScriptedModel(lambda _: self.large, name="huge")
         models = {Tier.SMALL: self.small_model, Tier.LARGE: self.large_model}
-        self.tiers = {tier: TierState(tier, model) for tier, model in models.items()}
+        self.tiers = {tier: TierState(tier, model, roomy()) for tier, model in models.items()}
         policy = Policy(
             name="test",
             version="1",
@@ -77,7 +89,27 @@ class Cascade:
         )
         self.book = PolicyBook(Policies({"test": policy}, "test", self.bypass))
         self.shadows = Shadows(lambda: self.lot, self.clock)
-        self.router = Router(self.tiers, book=self.book, shadows=self.shadows, recorder=self.recorder, clock=self.clock)
+        self.ledger = RememberingLedger()
+        self.steps: list[Step] = []
+        tenants = Tenants(others=self.rules)
+        admission = Admission(
+            self.tiers,
+            lambda: tenants,
+            TenantLimits(tenants.rules),
+            self.ledger,
+            self.clock,
+            self.steps.append,
+        )
+        self.router = Router(
+            self.tiers,
+            book=self.book,
+            shadows=self.shadows,
+            recorder=self.recorder,
+            admission=admission,
+            ledger=self.ledger,
+            clock=self.clock,
+            step=self.steps.append,
+        )
 
     async def ask(
         self,
@@ -89,10 +121,23 @@ class Cascade:
         tenant: str = "default",
         seconds: float = 10.0,
         choices: tuple[str, ...] = (),
+        max_nanos: int | None = None,
+        max_currency: str = "USD",
+        criticality: Criticality = Criticality.CRITICAL,
+        max_tokens: int = 256,
     ) -> CostRecord:
-        generation = Generation((Message(Role.USER, "who knows?"),), choices=choices)
+        generation = Generation((Message(Role.USER, "who knows?"),), Sampling(max_tokens=max_tokens), choices=choices)
         request = Request(
-            "request-1", generation, policy=policy, task=task, mode=mode, on_degrade=on_degrade, tenant=tenant
+            "request-1",
+            generation,
+            policy=policy,
+            task=task,
+            mode=mode,
+            on_degrade=on_degrade,
+            tenant=tenant,
+            max_nanos=max_nanos,
+            max_currency=max_currency,
+            criticality=criticality,
         )
         async with self.router.route(request, self.send, timeout=seconds, retract=self.retract) as record:
             self.served.append(record)

@@ -224,7 +224,7 @@ async def test_a_callers_haste_is_not_held_against_a_tier() -> None:
 async def test_a_tier_that_is_full_is_not_taken_to_be_down() -> None:
     cascade = Cascade(small=script(UNSURE), large=script(LARGE, Overloaded("full")))
     for _ in range(FAILURES_IN_A_ROW):
-        assert (await cascade.ask()).degraded is DegradedReason.LARGE_UNAVAILABLE
+        assert (await cascade.ask()).degraded is DegradedReason.OVERLOADED
     cascade.large = script(LARGE)
     assert (await cascade.ask()).tier is BIG
 

@@ -1,0 +1,74 @@
+"""On what terms a request was admitted: what it may not do, and whom it tells how far it has come."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from marginal.errors import (
+    BudgetExceeded,
+    CostLimited,
+    JournalFull,
+    LedgerUnavailable,
+    MarginalError,
+    Overloaded,
+    RateLimited,
+    TierUnavailable,
+)
+from marginal.routing.records import DegradedReason
+
+
+class Step(Enum):
+    """The named steps of a request's life, in their order; tests end the process at each."""
+
+    ADMITTED = "admitted"
+    RESERVED = "reserved"
+    SMALL_ASKED = "small_asked"
+    VERDICT = "verdict"
+    LARGE_ASKED = "large_asked"
+    COMMITTED = "committed"
+    GENERATED = "generated"
+    SETTLED = "settled"
+    DURABLE = "durable"
+    TOLD = "told"
+
+
+Steps = Callable[[Step], None]
+
+
+def no_steps(_: Step) -> None:
+    """Nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one request may do.
+
+    `blocked` says why the large tier may not be asked, if so. `may_defer` takes one of the tenant's deferrals, or says
+    that there is none. `mark` is told what the request has cost so far, in nano-units.
+    """
+
+    admitted_at: float = 0.0
+    blocked: DegradedReason | None = None
+    may_defer: Callable[[], bool] = lambda: True
+    mark: Callable[[int], None] = lambda _: None
+    step: Steps = no_steps
+
+
+def refusal(reason: DegradedReason) -> MarginalError:
+    """The error of a request that insisted on the large tier."""
+    why = f"the large tier cannot be had ({reason.value}) and on_degrade is FAIL"
+    match reason:
+        case DegradedReason.BUDGET:
+            return BudgetExceeded("window", reset_seconds=0.0)
+        case DegradedReason.BUDGET_UNKNOWN:
+            return LedgerUnavailable(why)
+        case DegradedReason.COST_LIMIT:
+            return CostLimited(why)
+        case DegradedReason.DEFERRAL_CAP:
+            return RateLimited(why, retry_seconds=1.0)
+        case DegradedReason.OVERLOADED:
+            return Overloaded(why)
+        case DegradedReason.LEDGER_WRITE:
+            return JournalFull(why)
+        case _:
+            return TierUnavailable(why)
