@@ -10,6 +10,8 @@ import typer
 
 from marginal.backends.endpoints import EndpointObserver, Endpoints
 from marginal.entrypoints import engine_options as engines
+from marginal.entrypoints import options
+from marginal.entrypoints.certificate_keeping import CertificateKeeper, TlsFiles
 from marginal.entrypoints.engine_options import Given, checked
 from marginal.entrypoints.engines import Embedded, Engine, EngineKind, External, build_model, evidence, risk
 from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
@@ -66,6 +68,10 @@ def program(tier: Tier) -> typer.Typer:
         grace_seconds: GraceSeconds = SERVER.grace_seconds,
         drain_seconds: DrainSeconds = SERVER.drain_seconds,
         max_calls: MaxCalls = 256,
+        reflection: options.Reflection = None,
+        tls_cert: options.TlsCert = None,
+        tls_key: options.TlsKey = None,
+        tls_client_ca: options.TlsClientCa = None,
         trace_exporter: TraceExporter = Exporter.NONE,
         trace_file: TraceFile = None,
         otlp_endpoint: OtlpEndpoint = "",
@@ -86,9 +92,12 @@ def program(tier: Tier) -> typer.Typer:
             first_token_seconds=first_token_seconds,
             inter_token_seconds=inter_token_seconds,
         )
-        settings = replace(SERVER, listen=listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds)
+        settings = replace(
+            SERVER, listen=listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds, reflection=reflection
+        )
+        tls = TlsFiles(tls_cert, tls_key, tls_client_ca)
         traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
-        run(lambda stop: _serve(tier, given, settings, max_calls=max_calls, traces=traces, stop=stop))
+        run(lambda stop: _serve(tier, given, settings, tls, max_calls=max_calls, traces=traces, stop=stop))
 
     return app
 
@@ -97,6 +106,7 @@ async def _serve(
     tier: Tier,
     given: Given,
     settings: ServerSettings,
+    tls: TlsFiles,
     *,
     max_calls: int,
     traces: TraceOptions,
@@ -106,15 +116,16 @@ async def _serve(
     with telemetry(f"marginal-{tier.value}-model", traces) as own:
         if (danger := risk(engine)) is not None:
             own.log.warning(danger)
+        certificates = CertificateKeeper(tls, log=own.log, metrics=own.tracing.metrics)
         observer = EndpointRecorder(tier, own.log, own.tracing.metrics)
-        async with _built(engine, observer, stop) as model:
+        async with certificates.running(), _built(engine, observer, stop) as model:
             if model is None:
                 return
             recorder = GenerationRecorder(own.tracing.spans, own.log, tier=tier)
             servicer = ModelServicer(model, name=engine.name, limits=Limits(), recorder=recorder)
             await serve(
                 SERVICE,
-                settings,
+                replace(settings, tls=certificates.server),
                 guard=Guard(own.tracing.tracer, max_calls=max_calls, trust_baggage=True),
                 register=servicer.register,
                 until_ready=lambda: _until_ready(tier, engine, model, servicer, own.log),

@@ -33,3 +33,74 @@ DrainSeconds = Annotated[
 MaxCalls = Annotated[
     int, typer.Option(envvar="MARGINAL_MAX_CALLS", min=1, help="Calls handled at a time; further ones are refused.")
 ]
+
+TENANTS, TLS = "Tenants and keys", "TLS"
+
+TenantsFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_TENANTS_FILE", help="TOML file of budgets and limits per tenant.", rich_help_panel=TENANTS
+    ),
+]
+KeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_KEYS_FILE",
+        help="File of API keys as hashes, see `marginal keys`; calls without one are refused then.",
+        rich_help_panel=TENANTS,
+    ),
+]
+TrustTenantHeader = Annotated[
+    bool,
+    typer.Option(
+        "--trust-tenant-header",
+        envvar="MARGINAL_TRUST_TENANT_HEADER",
+        help="Without keys, bill whom the header marginal-tenant names.",
+        rich_help_panel=TENANTS,
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        envvar="MARGINAL_INSECURE",
+        help="Let others than this machine call without keys, and operators without certificates.",
+        rich_help_panel=TENANTS,
+    ),
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_TLS_CERT",
+        help="PEM certificate chain, shown to callers and to those called; read anew when it changes.",
+        rich_help_panel=TLS,
+    ),
+]
+TlsKey = Annotated[
+    Path | None, typer.Option(envvar="MARGINAL_TLS_KEY", help="PEM key of --tls-cert.", rich_help_panel=TLS)
+]
+TlsClientCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_TLS_CLIENT_CA",
+        help="PEM authorities; callers must show a certificate of theirs.",
+        rich_help_panel=TLS,
+    ),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_TLS_CA",
+        help="PEM authorities of the tiers; they are called with TLS then.",
+        rich_help_panel=TLS,
+    ),
+]
+Reflection = Annotated[
+    bool | None,
+    typer.Option(
+        "--reflection/--no-reflection",
+        envvar="MARGINAL_REFLECTION",
+        help="Whether callers may list methods and messages.",
+        show_default="on this machine only",
+    ),
+]

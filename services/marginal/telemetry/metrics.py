@@ -30,6 +30,7 @@ class Metrics:
             names.ENGINE_EVENTS, unit="{event}", description="Retries, ejections and returns of engine endpoints"
         )
         self._reloads = meter.create_counter(names.RELOADS, unit="{reload}", description="Policy files read anew")
+        self._rereads = meter.create_counter(names.REREADS, unit="{reload}", description="Other files read anew")
 
     def completed(self, record: CostRecord) -> None:
         """Counts a request, its attempts and its comparison."""
@@ -58,6 +59,10 @@ class Metrics:
     def reloaded(self, *, accepted: bool) -> None:
         """Counts a policy file that was read anew, and whether it was put in force."""
         self._reloads.add(1, {names.RESULT: "accepted" if accepted else "refused"})
+
+    def reread(self, what: str, *, accepted: bool) -> None:
+        """Counts another file that was read anew, by what it holds, and whether it was put in force."""
+        self._rereads.add(1, {names.FILE: what, names.RESULT: "accepted" if accepted else "refused"})
 
 
 def metrics_to(reader: MetricReader | None, resource: Resource) -> MeterProvider:

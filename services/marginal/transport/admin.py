@@ -6,12 +6,11 @@ from typing import Any
 
 import grpc
 
-from marginal.errors import ConfigurationError
 from marginal.routing.overview import Overview
 from marginal.transport.admin_messages import overview_from_proto, overview_to_proto
 from marginal.transport.guard import Guard
 from marginal.transport.server import options
-from marginal.transport.statuses import error_from_rpc
+from marginal.transport.tls import ClientTls, ServerTls, dialled, error_of_call, open_port
 from marginal.v1 import admin_pb2, admin_pb2_grpc
 
 MESSAGE_BYTES = 64 * 1024
@@ -30,17 +29,16 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 
 @asynccontextmanager
-async def serving_admin(listen: str, servicer: AdminServicer, *, guard: Guard) -> AsyncIterator[None]:
+async def serving_admin(
+    listen: str, servicer: AdminServicer, *, guard: Guard, tls: ServerTls | None = None
+) -> AsyncIterator[None]:
     """Serves at `listen` meanwhile; "" serves nothing. Raises ConfigurationError when the address cannot be had."""
     if not listen:
         yield
         return
     server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=MESSAGE_BYTES))
     admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server)
-    try:
-        server.add_insecure_port(listen)
-    except RuntimeError:
-        raise ConfigurationError(f"--admin-listen {listen}: the address is taken or not ours, choose another") from None
+    open_port(server, listen, tls, option="--admin-listen")
     await server.start()
     try:
         yield
@@ -48,12 +46,14 @@ async def serving_admin(listen: str, servicer: AdminServicer, *, guard: Guard) -
         await server.stop(None)
 
 
-async def list_policies(target: str, *, policy: str = "", timeout_seconds: float = 5.0) -> Overview:
+async def list_policies(
+    target: str, *, policy: str = "", tls: ClientTls | None = None, timeout_seconds: float = 5.0
+) -> Overview:
     """The policies in force at a router's admin address. Raises MarginalError."""
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with dialled(target, tls) as channel:
         stub = admin_pb2_grpc.AdminServiceStub(channel)
         try:
             response = await stub.ListPolicies(admin_pb2.ListPoliciesRequest(policy=policy), timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+            raise error_of_call(error) from error
     return overview_from_proto(response)

@@ -13,6 +13,7 @@ import grpc
 
 from marginal.errors import InvalidRequest, MarginalError, Overloaded
 from marginal.transport import statuses
+from marginal.transport.credentials import Callers
 from marginal.transport.tracing import CallTracer
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
@@ -31,13 +32,16 @@ class Guard(grpc.aio.ServerInterceptor):
     """Guards the handlers of one server.
 
     `max_calls` are handled at a time, further ones are Overloaded. `trust_baggage` takes the tenant from the caller's
-    baggage: for tiers behind our own router only.
+    baggage: for tiers behind our own router only. With `callers`, a call of nobody's is refused unread.
     """
 
-    def __init__(self, tracer: CallTracer, *, max_calls: int, trust_baggage: bool) -> None:
+    def __init__(
+        self, tracer: CallTracer, *, max_calls: int, trust_baggage: bool, callers: Callers | None = None
+    ) -> None:
         self._tracer = tracer
         self.max_calls = max_calls
         self._trust_baggage = trust_baggage
+        self._callers = callers
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -56,11 +60,23 @@ class Guard(grpc.aio.ServerInterceptor):
             build, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
         else:
             build, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+        read = _readable_or_not(handler.request_deserializer)
+        if (refused := self._refused(handler_call_details.invocation_metadata)) is not None:
+            behaviour, read = _refusing(refused), bytes
 
         async def guarded(request: Any, context: Any) -> Any:
             return await self._guarded(method, behaviour, request, context)
 
-        return build(guarded, _readable_or_not(handler.request_deserializer), handler.response_serializer)
+        return build(guarded, read, handler.response_serializer)
+
+    def _refused(self, metadata: Any) -> MarginalError | None:
+        """What the caller did wrong before anything it sent is looked at."""
+        try:
+            if self._callers is not None:
+                self._callers.tenant(metadata)
+        except MarginalError as error:
+            return error
+        return None
 
     async def _guarded(self, method: str, behaviour: Behaviour, request: Any, context: Any) -> Any:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -98,6 +114,13 @@ class Guard(grpc.aio.ServerInterceptor):
         if request is UNREADABLE:
             raise InvalidRequest("request", "is not a message of this method")
         return await behaviour(request, context)
+
+
+def _refusing(error: MarginalError) -> Behaviour:
+    async def refuse(request: Any, context: Any) -> Any:  # noqa: ARG001 (the shape of every behaviour)
+        raise error
+
+    return refuse
 
 
 def _readable_or_not(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

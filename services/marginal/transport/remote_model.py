@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -11,9 +12,13 @@ from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, Tier
 from marginal.tokens import Chunk, Generation, ModelDescription
 from marginal.transport import model_messages
 from marginal.transport.model_servicer import SERVICE
-from marginal.transport.statuses import error_from_rpc
+from marginal.transport.tls import ClientTls, Line, error_of_call
 from marginal.transport.tracing import CallTracer, client_interceptors
-from marginal.v1 import model_pb2, model_pb2_grpc
+from marginal.v1 import model_pb2
+from marginal.v1.model_pb2_grpc import ModelServiceStub
+
+if TYPE_CHECKING:
+    from marginal.v1.model_pb2_grpc import ModelServiceAsyncStub
 
 DESCRIBE_SECONDS = 5.0
 
@@ -42,22 +47,24 @@ keepalive_timeout: measured)."""
 class RemoteModel:
     """ModelService as a LanguageModel; errors are the ones the model raised over there."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, even_not_serving: grpc.aio.Channel) -> None:
-        """`channel` reaches serving tiers only; `even_not_serving` one that could say why it is not."""
-        self._stub = model_pb2_grpc.ModelServiceStub(channel)
-        self._describing = model_pb2_grpc.ModelServiceStub(even_not_serving)
+    def __init__(
+        self, serving: "Line[ModelServiceAsyncStub]", *, even_not_serving: "Line[ModelServiceAsyncStub]"
+    ) -> None:
+        """`serving` reaches serving tiers only; `even_not_serving` one that could say why it is not."""
+        self._serving = serving
+        self._describing = even_not_serving
 
     async def describe(self) -> ModelDescription:
         """Asks GetModel. Raises ModelFault, DeadlineExceeded."""
         try:
-            response = await self._describing.GetModel(model_pb2.GetModelRequest(), timeout=DESCRIBE_SECONDS)
+            response = await self._describing.stub().GetModel(model_pb2.GetModelRequest(), timeout=DESCRIBE_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+            raise error_of_call(error) from None
         return model_messages.description_from_proto(response)
 
     async def generate(self, generation: Generation, *, timeout: float | None = None) -> AsyncGenerator[Chunk, None]:
         """Streams Generate; closing cancels the call."""
-        call = self._stub.Generate(model_messages.generation_to_proto(generation), timeout=timeout)
+        call = self._serving.stub().Generate(model_messages.generation_to_proto(generation), timeout=timeout)
         try:
             async for response in call:
                 chunk = model_messages.chunk_from_proto(response)
@@ -65,7 +72,7 @@ class RemoteModel:
                     await call.code()  # the trailers, so that closing does not cancel a call that has ended well
                 yield chunk
         except grpc.aio.AioRpcError as error:
-            raise ours(error_from_rpc(error)) from None
+            raise ours(error_of_call(error)) from None
         except asyncio.CancelledError:
             if _cancelled_here():
                 raise
@@ -75,15 +82,19 @@ class RemoteModel:
 
 
 @asynccontextmanager
-async def connected(target: str, tracer: CallTracer | None = None) -> AsyncIterator[RemoteModel]:
+async def connected(
+    target: str, tracer: CallTracer | None = None, *, tls: ClientTls | None = None
+) -> AsyncIterator[RemoteModel]:
     """Opens a model service at `target`, "host:port"; its calls are traced when a tracer is given."""
-    interceptors = client_interceptors(tracer, target) if tracer else []
     address = f"dns:///{target}"
-    async with (
-        grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS, interceptors=interceptors) as serving,
-        grpc.aio.insecure_channel(address, options=RECONNECT_OPTIONS) as any_,
-    ):
+    interceptors = client_interceptors(tracer, target) if tracer else None
+    serving = Line(address, ModelServiceStub, tls=tls, options=CHANNEL_OPTIONS, interceptors=interceptors)
+    any_ = Line(address, ModelServiceStub, tls=tls, options=RECONNECT_OPTIONS)
+    try:
         yield RemoteModel(serving, even_not_serving=any_)
+    finally:
+        await serving.close()
+        await any_.close()
 
 
 def ours(error: MarginalError) -> MarginalError:

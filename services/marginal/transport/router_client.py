@@ -15,9 +15,10 @@ from marginal.policy.evidence import Gap
 from marginal.routing.records import Attempt, DegradedReason, Outcome
 from marginal.routing.requests import Mode, OnDegrade
 from marginal.tokens import FinishReason, Tier
+from marginal.transport.credentials import AUTHORIZATION
 from marginal.transport.generation_messages import answered_value, number_of, usage_from_proto
 from marginal.transport.money import nanos_of
-from marginal.transport.statuses import error_from_rpc
+from marginal.transport.tls import ClientTls, dialled, error_of_call, handshake_problem
 from marginal.v1 import generation_pb2, router_pb2, router_pb2_grpc
 
 POLL_SECONDS = 0.05
@@ -52,10 +53,11 @@ class Answer:
 
 
 class RouterClient:
-    """A caller of the router at `target`; use it as an async context manager."""
+    """A caller of the router at `target`, with an API key where it wants one; use it as an async context manager."""
 
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def __init__(self, target: str, *, api_key: str = "", tls: ClientTls | None = None) -> None:
+        self._channel = dialled(target, tls, options=CHANNEL_OPTIONS)
+        self._metadata = ((AUTHORIZATION, f"Bearer {api_key}"),) if api_key else ()
         self._stub = router_pb2_grpc.RouterServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -93,7 +95,7 @@ class RouterClient:
             on_degrade=number_of(router_pb2.OnDegrade, "ON_DEGRADE", on_degrade),
             return_margins=margins,
         )
-        call = self._stub.Generate(request, timeout=timeout_seconds)
+        call = self._stub.Generate(request, timeout=timeout_seconds, metadata=self._metadata)
         final: router_pb2.Final | None = None
         try:
             async for response in call:
@@ -102,7 +104,7 @@ class RouterClient:
                 else:
                     yield _piece(response.text)
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+            raise error_of_call(error) from error
         finally:
             call.cancel()
         if final is None:
@@ -116,17 +118,21 @@ class RouterClient:
         mode_number = number_of(router_pb2.Mode, "MODE", mode)
         request = router_pb2.RouterServiceGenerateRequest(prompt=prompt, policy=policy, mode=mode_number)
         try:
-            response = await self._stub.Complete(router_pb2.CompleteRequest(request=request), timeout=timeout_seconds)
+            response = await self._stub.Complete(
+                router_pb2.CompleteRequest(request=request), timeout=timeout_seconds, metadata=self._metadata
+            )
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+            raise error_of_call(error) from error
         return response.text, _answer(response.final)
 
 
-async def wait_until_serving(target: str, service: str, *, timeout_seconds: float) -> None:
+async def wait_until_serving(
+    target: str, service: str, *, timeout_seconds: float, tls: ClientTls | None = None
+) -> None:
     """Returns once `target` reports `service` as SERVING. Raises TierUnavailable after the time."""
     seen = "no answer"
     try:
-        async with asyncio.timeout(timeout_seconds), grpc.aio.insecure_channel(target, CHANNEL_OPTIONS) as channel:
+        async with asyncio.timeout(timeout_seconds), dialled(target, tls, options=CHANNEL_OPTIONS) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while True:
                 seen = await _health(stub, service)
@@ -141,7 +147,7 @@ async def _health(stub: health_pb2_grpc.HealthStub, service: str) -> str:
     try:
         response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2.0)
     except grpc.aio.AioRpcError as error:
-        return error.code().name
+        return handshake_problem(error) or error.code().name
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
 
 

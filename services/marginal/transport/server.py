@@ -9,8 +9,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from marginal.errors import ConfigurationError
+from marginal.transport.addresses import only_this_machine
 from marginal.transport.guard import Guard
+from marginal.transport.tls import ServerTls, open_port
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,13 @@ class ServerSettings:
     drain_seconds: float = 0.0
     grace_seconds: float = 30.0
     settle_seconds: float = 5.0
+    tls: ServerTls | None = None
+    reflection: bool | None = None
+
+    @property
+    def reflects(self) -> bool:
+        """Whether callers may ask which methods and messages there are."""
+        return only_this_machine(self.listen) if self.reflection is None else self.reflection
 
 
 async def serve(
@@ -68,15 +76,11 @@ async def serve(
     server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=settings.message_bytes))
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
-    reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    try:
-        server.add_insecure_port(settings.listen)
-    except RuntimeError:
-        raise ConfigurationError(
-            f"--listen {settings.listen}: the address is taken or not ours, choose another"
-        ) from None
+    if settings.reflects:
+        reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    open_port(server, settings.listen, settings.tls, option="--listen")
     await server.start()
-    logger.info("listening on %s", settings.listen)
+    logger.info("listening on %s%s", settings.listen, " with TLS" if settings.tls else "")
 
     ready = asyncio.create_task(_ready(service, statuses, names, until_ready))
     ready.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
