@@ -6,6 +6,13 @@ from typing import Protocol
 
 from marginal.routing.holds import Ask, Grant, HoldState, Window
 
+REMEMBERED_SECONDS = 48 * 3600
+"""How long a closed hold, its idempotency key and a period that is over are remembered.
+
+A router that was away for a weekend's night and day tells again what it may have told already, and callers try again
+within a day; both must be met by what is remembered. An id that comes later than that counts once more.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -55,13 +62,13 @@ class Store(Protocol):
     async def reserve(self, ask: Ask, *, lease_seconds: float) -> Grant:
         """Holds `ask.full_nanos` in every window of now; `ask.small_nanos` where that alone fits; else BudgetExceeded.
 
-        The same id again gives the same grant and holds nothing more. Raises InProgress, AlreadyAnswered or KeyReused
-        by `ask.key`: the key of a request that failed or expired is free again.
+        The same id again gives the same grant and holds nothing more; AlreadyAnswered once its hold is closed.
+        Raises InProgress, AlreadyAnswered or KeyReused by `ask.key`: that of a request that failed or expired is free.
         """
         ...
 
     async def progress(self, marks: Mapping[str, int], *, lease_seconds: float) -> None:
-        """Renews the leases of open holds; a mark, in nano-units, never goes down. Others are passed by."""
+        """Renews the leases of open holds, passing others by; a mark, in nano-units, never goes down, and 0 is none."""
         ...
 
     async def settle(self, settled: Sequence[Settled]) -> None:
@@ -92,8 +99,8 @@ class Store(Protocol):
 class SharedStore(Store, Protocol):
     """A store of several routers, which may come back empty: its epoch is the name of what it remembers.
 
-    `reserve` raises StoreEmptied until `join` named the epoch in force; `settle` does not, so that what was spent can be
-    told first.
+    `reserve` raises StoreEmptied until `join` named the epoch in force; `settle` does not, so that what was spent can
+    be told first: by records, and by a Settled with `final=False` of the whole hold for every request still under way.
     """
 
     async def epoch(self) -> str:
@@ -106,6 +113,14 @@ class SharedStore(Store, Protocol):
 
     def join(self, epoch: str) -> None:
         """Reserves under this epoch from now on."""
+        ...
+
+    async def save_learned(self, name: str, text: str) -> None:
+        """Keeps what a router has learned, for the others; the newest replaces the one before."""
+        ...
+
+    async def learned(self, name: str) -> str | None:
+        """What was kept last under the name, None when nothing was."""
         ...
 
 

@@ -1,0 +1,56 @@
+-- ARGV: now, epoch, id, tenant, small, full, lease, limits of hour, day and month ("" is none), key, fingerprint
+local epoch, id, tenant = ARGV[2], ARGV[3], ARGV[4]
+local small, full, seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local key, fingerprint = ARGV[11], ARGV[12]
+
+if epoch == '' or call('GET', TAG .. ':epoch') ~= epoch then return { 'emptied' } end
+
+local function granted(hold) return { 'granted', hold.scope, whole(hold.held), hold.admitted } end
+
+local before = load_hold(id)
+if before then
+  if before.state ~= 'H' or before.tenant ~= tenant then return { 'answered', id } end
+  lease(id, seconds)
+  return granted(before)
+end
+
+if key ~= '-' then
+  local first, hold, asked = owner(key)
+  if first then
+    if asked ~= '-' and asked ~= fingerprint then return { 'reused' } end
+    return { hold.state == 'H' and 'in_progress' or 'answered', first }
+  end
+end
+
+local room, spans = {}, periods(NOW)
+for place = 1, 3 do
+  local limit = tonumber(ARGV[7 + place])
+  if limit then
+    local money = call('HMGET', money_key(tenant, spans[place]), 'c', 'h')
+    room[place] = limit - (money[1] or 0) - (money[2] or 0)
+  end
+end
+
+-- The window that lacks the longest.
+local function lacking(nanos)
+  for place = 3, 1, -1 do
+    if room[place] and nanos > room[place] then return place end
+  end
+end
+
+local scope, held = 'F', full
+if lacking(full) then
+  scope, held = 'S', small
+  local place = lacking(small)
+  if place then return { 'exceeded', place, format('%.6f', NOW) } end
+end
+
+local hold = {
+  state = 'H', tenant = tenant, admitted = format('%.6f', NOW), held = held, scope = scope, mark = 0,
+  charged = 0, answered = false, final = false, key = key,
+}
+save_hold(id, hold, OPEN)
+lease(id, seconds)
+if key ~= '-' then own(key, fingerprint, id, OPEN) end
+add(tenant, NOW, spans, held, 0)
+return granted(hold)

@@ -1,0 +1,26 @@
+-- ARGV: now, then of each: id, tenant, nanos, admitted, answered, final, key
+for place = 2, #ARGV, 7 do
+  local id, nanos, key = ARGV[place], tonumber(ARGV[place + 2]), ARGV[place + 6]
+  local hold = load_hold(id)
+  if not hold then
+    hold = {
+      state = 'S', tenant = ARGV[place + 1], admitted = ARGV[place + 3], held = 0, scope = 'F', mark = 0, charged = 0,
+      key = '-',
+    }
+    if key ~= '-' and ARGV[place + 4] == '1' and not owner(key) then
+      hold.key = key
+      own(key, '-', id, REMEMBERED)
+    end
+  elseif hold.key ~= '-' and not hold.final then
+    call('EXPIRE', TAG .. ':key:' .. hold.key, REMEMBERED)
+  end
+  if not hold.final then
+    local at = tonumber(hold.admitted)
+    add(hold.tenant, at, periods(at), hold.state == 'H' and -hold.held or 0, nanos - hold.charged)
+    if hold.state == 'H' then call('ZREM', TAG .. ':leases', id) end
+    if hold.state == 'E' then call('ZREM', TAG .. ':expired', id) end
+    hold.state, hold.charged = 'S', nanos
+    hold.answered, hold.final = ARGV[place + 4] == '1', ARGV[place + 5] == '1'
+    save_hold(id, hold, REMEMBERED)
+  end
+end
