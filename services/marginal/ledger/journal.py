@@ -1,0 +1,245 @@
+"""The durable journal of one router: JSON lines in a directory, which survive the process at once and the machine soon.
+
+A line is in the page cache when `append` returns, so that killing the process loses nothing; `durable` waits for the
+disk. While the disk takes nothing, lines are kept in memory, in order, and written when there is room again.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
+
+from marginal.errors import ConfigurationError
+from marginal.ledger.journal_files import cut_torn_end, journal_file, journal_files, journal_number
+
+Tell = Callable[[str], None]
+"""Takes a sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRules:
+    """When a file is full, in bytes; how many lines may wait in memory for the disk; how often, in seconds, it is tried
+    again.
+    """
+
+    file_bytes: int = 64_000_000
+    most_waiting: int = 10_000
+    retry_seconds: float = 1.0
+
+
+DEFAULT_RULES = JournalRules()
+
+
+class Journal:
+    """Append-only lines in a directory that no other process writes to; one event loop uses it.
+
+    `writable` is False from the first failed write until everything that waits is written; `full` is True while as many
+    lines wait as may. Even then none is dropped: those of requests under way come in on top.
+    """
+
+    def __init__(self, directory: Path, *, tell: Tell, rules: JournalRules = DEFAULT_RULES) -> None:
+        """Locks the directory and cuts off a torn end. Raises ConfigurationError naming the setting."""
+        self.directory = directory
+        self.writable = True
+        self._tell = tell
+        self._rules = rules
+        self._waiting: deque[bytes] = deque()
+        self._unsynced: deque[bytes] = deque()
+        self._taken = self._synced = 0
+        self._commit: asyncio.Task[None] | None = None
+        self._retired: list[int] = []
+        self._file = -1
+        self._is_listed = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._directory = -1
+        try:
+            self._directory = _locked(directory)
+            self._number, self._size = self._found()
+        except OSError as error:
+            self.close()
+            raise ConfigurationError(f"journal: {directory}: {error.strerror}: give a directory to write to") from None
+        self._write_waiting()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be begun that would have to be written down."""
+        return len(self._waiting) >= self._rules.most_waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many lines are in memory only."""
+        return len(self._waiting)
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Takes a line; it survives this process when this returns, unless the journal is not writable."""
+        self._waiting.append(_encoded(line))
+        self._taken += 1
+        if self.writable:
+            self._write_waiting()
+
+    async def durable(self) -> None:
+        """Waits until all lines taken so far are on the disk, together with everybody else who waits.
+
+        Returns at once while the journal is not writable: nobody is made to wait for a disk that is full.
+        """
+        upto = self._taken
+        while self._synced < upto and self.writable:
+            if self._commit is None:
+                self._commit = asyncio.create_task(self._sync())
+            await asyncio.shield(self._commit)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tries again in the background while the disk takes nothing; at the end all is durable, and it is closed."""
+        retrying = asyncio.create_task(self._retry())
+        try:
+            yield
+        finally:
+            retrying.cancel()
+            with suppress(asyncio.CancelledError):
+                await retrying
+            self._write_waiting()
+            await self.durable()
+            self.close()
+
+    def close(self) -> None:
+        """Lets go of the directory; what is still waiting is told to be lost."""
+        if self._waiting:
+            self._tell(f"the journal ends with {len(self._waiting)} lines that could not be written")
+        self._thread.shutdown()
+        for descriptor in (*self._retired, self._file, self._directory):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._retired, self._file, self._directory = [], -1, -1
+
+    def _found(self) -> tuple[int, int]:
+        """The number and the size of the file to go on with."""
+        files = journal_files(self.directory)
+        if not files:
+            return 1, 0
+        cut = cut_torn_end(files[-1])
+        if cut:
+            self._tell(f"the journal's end was torn: {cut} bytes of an unfinished line were cut off {files[-1].name}")
+        return journal_number(files[-1]), files[-1].stat().st_size
+
+    def _write_waiting(self) -> None:
+        try:
+            if self._file < 0:
+                self._open()
+            while self._waiting:
+                self._write(self._waiting[0])
+                self._unsynced.append(self._waiting.popleft())
+        except OSError as error:
+            self._failed(error)
+        else:
+            if not self.writable:
+                self.writable = True
+                self._tell("the journal can be written again, and nothing was lost")
+
+    def _write(self, line: bytes) -> None:
+        if self._size and self._size + len(line) > self._rules.file_bytes:
+            self._next_file()
+        try:
+            # a disk that fills up takes part of a line and says so only when asked to take the rest
+            written = os.write(self._file, line)
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(line)
+
+    def _next_file(self) -> None:
+        """Goes on in a new file, which the next commit makes durable along with the rest of the old one."""
+        if self._file >= 0:
+            self._retired.append(self._file)
+            self._file = -1
+        self._number, self._size = self._number + 1, 0
+        self._open()
+
+    def _open(self) -> None:
+        path = journal_file(self.directory, self._number)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._is_listed = False
+
+    def _failed(self, error: OSError) -> None:
+        if self.writable:
+            self.writable = False
+            self._tell(f"the journal cannot be written: {error.strerror}; its lines are kept in memory until it can")
+
+    async def _retry(self) -> None:
+        while True:
+            await asyncio.sleep(self._rules.retry_seconds)
+            if not self.writable:
+                self._write_waiting()
+            await self.durable()
+
+    async def _sync(self) -> None:
+        upto, lines, retired = self._taken, len(self._unsynced), tuple(self._retired)
+        file, directory = self._file, -1 if self._is_listed else self._directory
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, _sync_all, (*retired, file), directory)
+        except OSError as error:
+            self._lost_trust(error)
+        else:
+            self._synced = upto
+            self._is_listed = file == self._file
+            for _ in range(lines):
+                self._unsynced.popleft()
+            for descriptor in retired:
+                self._retired.remove(descriptor)
+                os.close(descriptor)
+        finally:
+            self._commit = None
+
+    def _lost_trust(self, error: OSError) -> None:
+        """After a failed sync nobody knows what the disk has: all since the last good one is written again elsewhere.
+
+        Lines that are there twice do no harm: the last one of a request counts.
+        """
+        self._failed(error)
+        self._waiting.extendleft(reversed(self._unsynced))
+        self._unsynced.clear()
+        for descriptor in (*self._retired, self._file):
+            with suppress(OSError):
+                os.close(descriptor)
+        self._retired, self._file = [], -1
+        self._number, self._size = self._number + 1, 0
+
+
+def _sync_all(files: tuple[int, ...], directory: int) -> None:
+    for descriptor in files:
+        os.fdatasync(descriptor)
+    if directory >= 0:
+        os.fsync(directory)
+
+
+def _locked(directory: Path) -> int:
+    """The open directory, locked as long as it is open."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"journal: {directory}: another router writes here: give every router a directory of its own"
+        ) from None
+    return descriptor
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    try:
+        return to_json(line, inf_nan_mode="null") + b"\n"
+    except ValueError:
+        return json.dumps(dict(line), default=str, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

@@ -1,0 +1,124 @@
+"""Reads journals again: one final record per request, those that never got one, and what they had cost by then.
+
+Two passes, so that memory is about 200 bytes per request and never a record: the first finds which line of a request
+counts, the second reads those lines. A line that cannot be understood is passed over and counted.
+"""
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+from marginal.ledger.journal_files import journal_files
+from marginal.ledger.journal_lines import (
+    ADMITTED,
+    COST_RECORD,
+    PROGRESS,
+    Admitted,
+    admitted_from,
+    marks_from,
+    settled_from,
+    settlement_of,
+)
+from marginal.routing.records import Settlement
+
+_OFFSET_BITS, _FILE_BITS = 40, 20
+_PLACE = (1 << (_OFFSET_BITS + _FILE_BITS)) - 1
+_OPEN = 2
+_SURER = {Settlement.EXPIRED: 1, Settlement.RECOVERED: 3, Settlement.SETTLED: 4}
+
+
+@dataclass(slots=True)
+class Reading:
+    """What journals tell: `unfinished` are requests without a last record, `marks` what those had cost, in nano-units.
+
+    A request that was answered before its shadow attempt ended is unfinished too, and has a record all the same.
+    """
+
+    lines: int = 0
+    damaged: int = 0
+    unfinished: dict[str, Admitted] = field(default_factory=dict)
+    marks: dict[str, int] = field(default_factory=dict)
+    _files: list[Path] = field(default_factory=list)
+    _best: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def records(self) -> int:
+        """How many requests have a record."""
+        return len(self._best)
+
+    def has_record(self, request_id: str) -> bool:
+        """Whether a request has a record."""
+        return request_id in self._best
+
+    def final_records(self) -> Iterator[Mapping[str, Any]]:
+        """The record lines that count, one per request, in the order of the files. Raises OSError."""
+        places = array("Q", sorted(best & _PLACE for best in self._best.values()))
+        at = 0
+        for number, path in enumerate(self._files):
+            end = (number + 1) << _OFFSET_BITS
+            with path.open("rb") as file:
+                while at < len(places) and places[at] < end:
+                    file.seek(places[at] - (number << _OFFSET_BITS))
+                    yield from_json(file.readline())
+                    at += 1
+
+    def record(self, request_id: str) -> Mapping[str, Any]:
+        """The record line of one request. Raises KeyError when it has none, OSError."""
+        place = self._best[request_id] & _PLACE
+        with self._files[place >> _OFFSET_BITS].open("rb") as file:
+            file.seek(place & ((1 << _OFFSET_BITS) - 1))
+            line: Mapping[str, Any] = from_json(file.readline())
+        return line
+
+    def take(self, path: Path) -> None:
+        """Reads one more file, later than those before in its directory. Raises OSError."""
+        place = len(self._files) << _OFFSET_BITS
+        self._files.append(path)
+        with path.open("rb") as file:
+            for line in file:
+                self.lines += 1
+                try:
+                    self._take_line(from_json(line), place)
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    self.damaged += 1
+                place += len(line)
+
+    def _take_line(self, line: Mapping[str, Any], place: int) -> None:
+        event = line["event"]
+        if event == COST_RECORD:
+            self._take_record(line, place)
+        elif event == ADMITTED:
+            request = admitted_from(line)
+            if self._best.get(request.request_id, 0) >> (_OFFSET_BITS + _FILE_BITS) in (0, _OPEN):
+                self.unfinished[request.request_id] = request
+        elif event == PROGRESS:
+            for request_id, nanos in marks_from(line).items():
+                if request_id in self.unfinished:
+                    self.marks[request_id] = max(nanos, self.marks.get(request_id, 0))
+
+    def _take_record(self, line: Mapping[str, Any], place: int) -> None:
+        settled = settled_from(line)
+        is_open = bool(line.get("open"))
+        surer = _OPEN if is_open else _SURER[settlement_of(line)]
+        better = surer << (_OFFSET_BITS + _FILE_BITS) | place
+        self._best[settled.request_id] = max(better, self._best.get(settled.request_id, 0))
+        if not is_open:
+            self.unfinished.pop(settled.request_id, None)
+            self.marks.pop(settled.request_id, None)
+
+
+def read_journals(directories: Sequence[Path], *, since: float = 0.0) -> Reading:
+    """Reads one or several routers' journals, without the files that were last written before `since`.
+
+    Of several records of a request a SETTLED one counts before a RECOVERED one before an EXPIRED one, and of the
+    same kind the last. Raises OSError.
+    """
+    reading = Reading()
+    for directory in directories:
+        for path in journal_files(directory, since=since):
+            reading.take(path)
+    return reading
