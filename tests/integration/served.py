@@ -7,6 +7,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from marginal.telemetry.tracing import tracing_to
+from marginal.transport.credentials import Callers
 from marginal.transport.guard import Guard
 from marginal.transport.router_servicer import RouterServicer
 from marginal.transport.server import options
@@ -46,12 +47,18 @@ class Served:
 
 
 @asynccontextmanager
-async def served(cascade: Cascade, *, limits: Limits | None = None, max_calls: int = 64) -> AsyncIterator[Served]:
+async def served(
+    cascade: Cascade,
+    *,
+    limits: Limits | None = None,
+    max_calls: int = 64,
+    callers: Callers = Callers(trust_header=True),  # noqa: B008 (nothing changes it)
+) -> AsyncIterator[Served]:
     """Serves a cascade; afterwards no call may be left over."""
     tracer = tracing_to(None, service_name="test", version="1").tracer
-    guard = Guard(tracer, max_calls=max_calls, trust_baggage=False)
+    guard = Guard(tracer, max_calls=max_calls, trust_baggage=False, callers=callers)
     server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=1024 * 1024))
-    RouterServicer(cascade.router, limits=limits or Limits(), tracer=tracer).register(server)
+    RouterServicer(cascade.router, limits=limits or Limits(), tracer=tracer, callers=callers).register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from marginal.entrypoints import reaching
 from marginal.entrypoints.wording import DEGRADED, amounts, as_json, margin_style, printable, why
 from marginal.routing.records import Attempt
 from marginal.routing.requests import Mode, OnDegrade
@@ -36,8 +37,12 @@ async def ask(target: str, asking: Asking, *, console: Console, json: bool) -> N
     """Asks the router at `target` and writes the answer. Raises MarginalError."""
     text: list[str] = []
     colours = console.is_terminal and not json
+    how = reaching.current()
     try:
-        async with RouterClient(target) as client, aclosing(_events(client, asking, margins=colours)) as events:
+        async with (
+            RouterClient(target, api_key=how.api_key, tls=how.tls) as client,
+            aclosing(_events(client, asking, margins=colours)) as events,
+        ):
             async for event in events:
                 if isinstance(event, Answer):
                     answer = event

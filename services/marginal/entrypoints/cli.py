@@ -8,7 +8,18 @@ import typer
 from rich.console import Console, RenderableType
 
 from marginal.entrypoints import ask as asking
-from marginal.entrypoints import calibrate, drift, evaluate, inspection, learning, policy, probe, up_command
+from marginal.entrypoints import (
+    calibrate,
+    drift,
+    evaluate,
+    inspection,
+    keys,
+    learning,
+    policy,
+    probe,
+    reaching,
+    up_command,
+)
 from marginal.entrypoints import demo as demonstration
 from marginal.entrypoints.cli_options import (
     LIMIT,
@@ -35,17 +46,26 @@ from marginal.evaluation import traces, waterfall
 from marginal.models import catalogue
 from marginal.routing.requests import OnDegrade
 from marginal.transport import router_servicer
+from marginal.transport.certificates import CertificateFiles
 from marginal.transport.router_client import wait_until_serving
 
 READY_SECONDS = 3.0
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(policy.app, name="policy")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()
-def marginal() -> None:
+def marginal(
+    context: typer.Context,
+    api_key_file: reaching.ApiKeyFile = None,
+    tls_ca: reaching.TlsCa = None,
+    tls_cert: reaching.TlsCert = None,
+    tls_key: reaching.TlsKey = None,
+) -> None:
     """Answers with a small model and defers to a large one only when the small model is unsure."""
+    context.obj = reaching.reaching(api_key_file, CertificateFiles(tls_cert, tls_key, tls_ca))
 
 
 app.command(epilog=up_command.EXAMPLES)(up_command.up)
@@ -162,8 +182,12 @@ def main() -> None:
 
 async def _router_at(target: str) -> None:
     try:
-        await wait_until_serving(target, router_servicer.SERVICE, timeout_seconds=READY_SECONDS)
+        await wait_until_serving(
+            target, router_servicer.SERVICE, timeout_seconds=READY_SECONDS, tls=reaching.current().tls
+        )
     except TierUnavailable:
+        if reaching.current().tls:
+            raise  # it may well be there, and not be who it should: the error says which
         raise ConfigurationError(
             f"no router is ready at {target}: start one with `marginal up`, or name another with --target"
         ) from None

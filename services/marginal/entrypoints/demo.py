@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from marginal.entrypoints import inspection
+from marginal.entrypoints import inspection, reaching
 from marginal.entrypoints.groups import together
 from marginal.entrypoints.progress import Tell, counted
 from marginal.entrypoints.wording import amounts, as_json, bulleted
@@ -85,7 +85,8 @@ async def run(target: str, plan: Plan, *, progress: Console) -> Outcome:
     policies = [Arm(f"policy {policy}", Mode.AUTO, policy) for policy in plan.policies]
     arms = [small, large, *policies]
     currencies: set[str] = set()
-    async with RouterClient(target) as client:
+    how = reaching.current()
+    async with RouterClient(target, api_key=how.api_key, tls=how.tls) as client:
         with counted(progress, total=len(plan.questions) * len(arms)) as tell:
             replies = [await _ask_all(client, arm, plan, tell, currencies) for arm in arms]
     measured = measure(replies[0], replies[1], dict(zip(plan.policies, replies[2:], strict=True)))

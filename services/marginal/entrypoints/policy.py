@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from marginal.entrypoints import reaching
 from marginal.entrypoints.cli_options import STATE_DIR, AsJson, StateDir
 from marginal.entrypoints.running import admin_address
 from marginal.entrypoints.wording import amounts, as_json, bulleted
@@ -61,7 +62,7 @@ def show(
     """Show the policies in force: threshold now, deferral share, spend per request."""
     address = admin or admin_address(state_dir)
     try:
-        seen = asyncio.run(list_policies(address, policy=policy))
+        seen = asyncio.run(list_policies(address, policy=policy, tls=reaching.current().tls))
     except ModelFault:
         raise ConfigurationError(
             f"no router answers operators at {address}: start one with `marginal up`, or name another with --admin"

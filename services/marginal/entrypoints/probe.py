@@ -14,6 +14,7 @@ from rich.console import Console
 from marginal.backends.endpoints import Endpoints, address
 from marginal.backends.engine_facts import Dialect, EngineFacts, Recognised
 from marginal.backends.engine_habits import time_to_stop, usage_in_stream
+from marginal.entrypoints import reaching
 from marginal.entrypoints.cli_options import AsJson
 from marginal.entrypoints.engine_options import Given, checked
 from marginal.entrypoints.engines import EngineKind, External, Route, build_model
@@ -106,7 +107,7 @@ def _check_service(given: Given) -> None:
 
 async def _service(target: str, tell: Tell) -> Report:
     """Probes a model service; what it says of itself goes before, as when it does not serve."""
-    async with connected(target) as model:
+    async with connected(target, tls=reaching.current().tls) as model:
         found = await examine(model, tell=tell)
         said = found.description.evidence.shortfall if found.description else None
         if found.fault is not None and said is not None:

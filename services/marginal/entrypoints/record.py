@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from marginal.entrypoints import reaching
 from marginal.entrypoints.groups import together
 from marginal.entrypoints.progress import counted
 from marginal.errors import BackendProtocol, ConfigurationError, InvalidRequest, MarginalError, TierUnavailable
@@ -95,15 +96,17 @@ async def record(plan: Plan, *, progress: Console) -> Recorded:
 @asynccontextmanager
 async def _tier(plan: Plan, tier: Tier) -> AsyncIterator[RemoteModel]:
     """A tier that is serving. Raises ConfigurationError."""
-    target = plan.targets[tier]
+    target, tls = plan.targets[tier], reaching.current().tls
     try:
-        await wait_until_serving(target, model_servicer.SERVICE, timeout_seconds=READY_SECONDS)
+        await wait_until_serving(
+            target, model_servicer.SERVICE, timeout_seconds=READY_SECONDS, tls=reaching.current().tls
+        )
     except TierUnavailable:
         raise ConfigurationError(
             f"no {tier.value} model is ready at {target}: start one with `marginal up`,"
             f" or name another with --{tier.value}"
         ) from None
-    async with connected(target) as model:
+    async with connected(target, tls=tls) as model:
         yield model
 
 

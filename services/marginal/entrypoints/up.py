@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from marginal.entrypoints import reaching
 from marginal.entrypoints.groups import together
 from marginal.entrypoints.processes import Program, Running, how_it_ended, last_words, start, waits_for
 from marginal.entrypoints.services import (
@@ -114,7 +115,9 @@ class Up:
         program = running.program
         row = shown.add_task(program.name, total=1)
         serving = asyncio.create_task(
-            wait_until_serving(program.target, program.service, timeout_seconds=READY_SECONDS)
+            wait_until_serving(
+                program.target, program.service, timeout_seconds=READY_SECONDS, tls=reaching.current().tls
+            )
         )
         ended = asyncio.create_task(running.ended())
         telling = asyncio.create_task(self._tell_why_not(program))

@@ -1,0 +1,68 @@
+"""How the commands of `marginal` reach services that want an API key or speak TLS: options before the command."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from marginal.errors import ConfigurationError
+from marginal.transport.certificates import CertificateFiles, read_certificates
+from marginal.transport.tls import ClientTls
+
+PANEL = "Reaching services"
+
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_API_KEY_FILE", help="File that holds the API key for the router.", rich_help_panel=PANEL
+    ),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_TLS_CA", help="PEM authorities of the services; TLS is spoken then.", rich_help_panel=PANEL
+    ),
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_TLS_CERT", help="PEM certificate to show, where one is asked for.", rich_help_panel=PANEL
+    ),
+]
+TlsKey = Annotated[
+    Path | None, typer.Option(envvar="MARGINAL_TLS_KEY", help="PEM key of --tls-cert.", rich_help_panel=PANEL)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reaching:
+    """What a caller shows to the services, and whom it believes; without `tls` it speaks plain text."""
+
+    api_key: str = ""
+    tls: ClientTls | None = None
+
+
+def reaching(api_key_file: Path | None, tls: CertificateFiles) -> Reaching:
+    """Reads the files. Raises ConfigurationError naming the one at fault."""
+    key = _key(api_key_file) if api_key_file else ""
+    return Reaching(key, ClientTls(read_certificates(tls, clock=time.time)) if tls.ca else None)
+
+
+def current() -> Reaching:
+    """What was given to the command that runs."""
+    context = click.get_current_context(silent=True)
+    given = context.find_root().obj if context else None
+    return given if isinstance(given, Reaching) else Reaching()
+
+
+def _key(path: Path) -> str:
+    try:
+        key = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError(f"--api-key-file {path}: cannot be read, or is not ASCII") from None
+    if not key.isprintable() or not key or " " in key:
+        raise ConfigurationError(f"--api-key-file {path}: must hold one key and nothing else")
+    return key
