@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from marginal.ledger.slices import FailureMode
 from marginal.telemetry.tracing import Exporter
 
 TraceExporter = Annotated[
@@ -34,7 +35,56 @@ MaxCalls = Annotated[
     int, typer.Option(envvar="MARGINAL_MAX_CALLS", min=1, help="Calls handled at a time; further ones are refused.")
 ]
 
-TENANTS, TLS = "Tenants and keys", "TLS"
+LEDGER, TENANTS, TLS = "Money", "Tenants and keys", "TLS"
+
+JournalDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_JOURNAL",
+        help="Directory of this router's own for its cost records; a restart goes on from it.",
+        rich_help_panel=LEDGER,
+    ),
+]
+Store = Annotated[
+    str,
+    typer.Option(
+        envvar="MARGINAL_STORE",
+        help="Valkey server that keeps the budgets of several routers, as valkey://host:6379/0, or valkeys:// with TLS;"
+        " by default each router keeps its own.",
+        rich_help_panel=LEDGER,
+    ),
+]
+StoreCa = Annotated[
+    Path | None,
+    typer.Option(envvar="MARGINAL_STORE_CA", help="PEM authorities of a valkeys:// server.", rich_help_panel=LEDGER),
+]
+StorePasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MARGINAL_STORE_PASSWORD_FILE",
+        help="File with the server's password, read anew for every connection.",
+        rich_help_panel=LEDGER,
+    ),
+]
+FailureModeOption = Annotated[
+    FailureMode,
+    typer.Option(
+        "--failure-mode",
+        envvar="MARGINAL_FAILURE_MODE",
+        help="While the server is away: spend a slice of each budget, everything that is asked for, or nothing.",
+        rich_help_panel=LEDGER,
+    ),
+]
+SliceShare = Annotated[
+    float,
+    typer.Option(
+        envvar="MARGINAL_SLICE_SHARE",
+        min=0.0,
+        max=1.0,
+        help="The slice, as a share of a budget: the most that one router overspends.",
+        rich_help_panel=LEDGER,
+    ),
+]
 
 TenantsFile = Annotated[
     Path | None,

@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,18 +11,21 @@ from typing import Annotated
 import typer
 
 from marginal.entrypoints import options
+from marginal.entrypoints.accounting import LedgerOptions, accounting
 from marginal.entrypoints.certificate_keeping import CertificateKeeper, TlsFiles
 from marginal.entrypoints.exposure import PLAIN_TEXT, Access
+from marginal.entrypoints.failpoints import failpoint
 from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
 from marginal.entrypoints.policy_keeping import PolicyKeeper
+from marginal.entrypoints.readiness import naming, until_evidence
 from marginal.entrypoints.serving import TraceOptions, run, telemetry
 from marginal.entrypoints.tenant_keeping import TenantFiles, TenantKeeper
-from marginal.errors import DeadlineExceeded, ModelFault
+from marginal.routing.admission import Admission
 from marginal.routing.overview import overview
 from marginal.routing.router import Router
 from marginal.routing.shadows import Shadows
+from marginal.routing.tenant_limits import TenantLimits
 from marginal.routing.tiers import TierState
-from marginal.telemetry.logs import Log
 from marginal.telemetry.recorder import OpenTelemetryRecorder
 from marginal.telemetry.tracing import Exporter
 from marginal.tokens import Tier
@@ -34,21 +36,32 @@ from marginal.transport.router_servicer import SERVICE, RouterServicer
 from marginal.transport.server import ServerSettings, serve
 from marginal.transport.validation import Limits
 
-ASK_AGAIN_SECONDS = 0.2
-NAME_AGAIN_SECONDS = 20.0
 ADMIN_CALLS = 4
 LIMITS = Limits()
 SERVER = ServerSettings(listen="")
+LEDGER = LedgerOptions()
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """Where policies come from and where what they learn is kept; None is the bundled ones, and nowhere."""
+class Plan:
+    """One router as it was asked for.
 
+    `policies` None are the bundled ones; what they learn is kept in `state`, None is nowhere. `admin_listen` "" serves
+    no AdminService.
+    """
+
+    settings: ServerSettings
+    targets: Mapping[Tier, str]
     policies: Path | None
     state: Path | None
+    admin_listen: str
+    access: Access
+    ledger: LedgerOptions
+    limits: Limits
+    max_calls: int
+    traces: TraceOptions
 
 
 @app.command(
@@ -78,6 +91,12 @@ def serve_router(
     grace_seconds: GraceSeconds = SERVER.grace_seconds,
     drain_seconds: DrainSeconds = SERVER.drain_seconds,
     max_calls: MaxCalls = 256,
+    journal: options.JournalDirectory = None,
+    store: options.Store = "",
+    store_ca: options.StoreCa = None,
+    store_password_file: options.StorePasswordFile = None,
+    failure_mode: options.FailureModeOption = LEDGER.failure_mode,
+    slice_share: options.SliceShare = LEDGER.slice_share,
     tenants_file: options.TenantsFile = None,
     keys_file: options.KeysFile = None,
     trust_tenant_header: options.TrustTenantHeader = False,
@@ -97,102 +116,68 @@ def serve_router(
     tls = TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca)
     access = Access(TenantFiles(tenants_file, keys_file, trust_header=trust_tenant_header), tls, insecure=insecure)
     traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
+    ledger = LedgerOptions(journal, store, store_ca, store_password_file, failure_mode, slice_share)
     targets = {Tier.SMALL: small, Tier.LARGE: large}
-    files = Files(policy_file, state_file)
-    run(
-        lambda stop: _serve(
-            settings,
-            targets,
-            files,
-            admin_listen,
-            access=access,
-            limits=limits,
-            max_calls=max_calls,
-            traces=traces,
-            stop=stop,
-        )
-    )
+    plan = Plan(settings, targets, policy_file, state_file, admin_listen, access, ledger, limits, max_calls, traces)
+    run(lambda stop: _serve(plan, stop))
 
 
-async def _serve(
-    settings: ServerSettings,
-    targets: Mapping[Tier, str],
-    files: Files,
-    admin_listen: str,
-    *,
-    access: Access,
-    limits: Limits,
-    max_calls: int,
-    traces: TraceOptions,
-    stop: asyncio.Event,
-) -> None:
-    access.check(settings.listen, admin_listen)
-    with telemetry("marginal-router", traces) as own:
-        if access.readable_on_the_way(settings.listen):
-            own.log.warning(PLAIN_TEXT, listen=settings.listen)
+async def _serve(plan: Plan, stop: asyncio.Event) -> None:
+    plan.access.check(plan.settings.listen, plan.admin_listen)
+    step, clock = failpoint(), time.monotonic
+    with telemetry("marginal-router", plan.traces) as own:
+        if plan.access.readable_on_the_way(plan.settings.listen):
+            own.log.warning(PLAIN_TEXT, listen=plan.settings.listen)
         tracer, metrics = own.tracing.tracer, own.tracing.metrics
-        keeper = PolicyKeeper(files.policies, files.state, log=own.log, metrics=metrics)
-        tenants = TenantKeeper(access.tenants, log=own.log, metrics=metrics)
-        tls = CertificateKeeper(access.tls, log=own.log, metrics=metrics)
-        book, shadows = keeper.book, Shadows(random.random, time.monotonic)
+        keeper = PolicyKeeper(plan.policies, plan.state, log=own.log, metrics=metrics)
+        tenants = TenantKeeper(plan.access.tenants, log=own.log, metrics=metrics)
+        tls = CertificateKeeper(plan.access.tls, log=own.log, metrics=metrics)
+        book, shadows = keeper.book, Shadows(random.random, clock)
         recorder = OpenTelemetryRecorder(own.tracing.spans, own.log, metrics, currency=lambda: book.policies.currency)
+        accounts = accounting(
+            plan.ledger,
+            currency=book.policies.currency,
+            tenants=lambda: tenants.tenants,
+            recorder=recorder,
+            log=own.log,
+        )
         admin = AdminServicer(lambda: overview(book, shadows, keeper.source))
+        admin_guard = Guard(tracer, max_calls=ADMIN_CALLS, trust_baggage=False)
         async with (
             tls.running(),
             tenants.running(),
-            connected(targets[Tier.SMALL], tracer, tls=tls.client) as small,
-            connected(targets[Tier.LARGE], tracer, tls=tls.client) as large,
             keeper.running(),
-            serving_admin(
-                admin_listen,
-                admin,
-                guard=Guard(tracer, max_calls=ADMIN_CALLS, trust_baggage=False),
-                tls=tls.server,
-            ),
+            accounts as ledger,
+            connected(plan.targets[Tier.SMALL], tracer, tls=tls.client) as small,
+            connected(plan.targets[Tier.LARGE], tracer, tls=tls.client) as large,
+            serving_admin(plan.admin_listen, admin, guard=admin_guard, tls=tls.server),
         ):
             tiers = {Tier.SMALL: TierState(Tier.SMALL, small), Tier.LARGE: TierState(Tier.LARGE, large)}
-            router = Router(tiers, book=book, shadows=shadows, recorder=recorder, clock=time.monotonic)
-            naming = [asyncio.create_task(_keep_name(state)) for state in tiers.values()]
-            try:
-                await serve(
-                    SERVICE,
-                    replace(settings, tls=tls.server),
-                    guard=Guard(tracer, max_calls=max_calls, trust_baggage=False, callers=tenants.callers),
-                    register=RouterServicer(router, limits=limits, tracer=tracer, callers=tenants.callers).register,
-                    until_ready=lambda: _until_evidence(tiers[Tier.SMALL], own.log),
-                    stop=stop,
-                )
-            finally:
-                await shadows.drained(settings.settle_seconds)
-                for task in naming:
-                    task.cancel()
-
-
-async def _until_evidence(small: TierState, log: Log) -> None:
-    """Waits until the small tier has proven that it streams usable log-probabilities."""
-    said = None
-    while True:
-        try:
-            description = await small.model.describe()
-            if description.evidence.proven:
-                small.is_now(description)
-                return
-            waiting = description.evidence.shortfall
-        except (ModelFault, DeadlineExceeded) as error:
-            waiting = str(error)
-        if waiting != said:
-            log.info("waiting for the small tier", because=waiting)
-            said = waiting
-        await asyncio.sleep(ASK_AGAIN_SECONDS)
-
-
-async def _keep_name(state: TierState) -> None:
-    """Keeps up with the name of a tier's model; the tier may come up later, and come back as another."""
-    while True:
-        with suppress(ModelFault, DeadlineExceeded):
-            state.is_now(await state.model.describe())
-        known = state.model_name != state.tier.value
-        await asyncio.sleep(NAME_AGAIN_SECONDS if known else ASK_AGAIN_SECONDS)
+            limits = TenantLimits(lambda tenant: tenants.tenants.rules(tenant))
+            admission = Admission(tiers, lambda: tenants.tenants, limits, ledger, clock, step)
+            router = Router(
+                tiers,
+                book=book,
+                shadows=shadows,
+                recorder=recorder,
+                admission=admission,
+                ledger=ledger,
+                clock=clock,
+                step=step,
+            )
+            servicer = RouterServicer(router, limits=plan.limits, tracer=tracer, callers=tenants.callers)
+            async with naming(tiers.values()):
+                try:
+                    await serve(
+                        SERVICE,
+                        replace(plan.settings, tls=tls.server),
+                        guard=Guard(tracer, max_calls=plan.max_calls, trust_baggage=False, callers=tenants.callers),
+                        register=servicer.register,
+                        until_ready=lambda: until_evidence(tiers[Tier.SMALL], own.log),
+                        stop=stop,
+                    )
+                finally:
+                    await shadows.drained(plan.settings.settle_seconds)
 
 
 def main() -> None:

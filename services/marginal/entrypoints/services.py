@@ -22,6 +22,7 @@ ROUTER, SMALL, LARGE = "router", "small-model", "large-model"
 
 LOCK_FILE = "up.lock"
 STATE_FILE = "thresholds.json"
+JOURNAL = "journal"
 POLICIES_FILE = "policies.toml"
 """The policies as they ran, kept in the state directory."""
 
@@ -55,7 +56,8 @@ def programs(plan: Plan) -> tuple[Program, Program, Program]:
     admin = _address(plan.admin_listen, next(spare), option="--admin-listen")
     policy_file = ("--policy-file", str(plan.policy_file)) if plan.policy_file else ()
     tiers = ("--small", _reachable(small), "--large", _reachable(large))
-    own = ("--admin-listen", admin, "--state-file", str(plan.state_dir / STATE_FILE))
+    kept = ("--state-file", str(plan.state_dir / STATE_FILE), "--journal", str(plan.state_dir / JOURNAL))
+    own = ("--admin-listen", admin, *kept)
     serves = f"policies of {plan.policy_file}" if plan.policy_file else "the bundled policies"
     return (
         _program(plan, ROUTER, router_servicer.SERVICE, listen, serves, (*tiers, *policy_file, *own), admin),

@@ -1,0 +1,116 @@
+"""A router's ledger as its options say: in memory or shared through a server, with a journal behind it."""
+
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from marginal.ledger.accounts import Accounts
+from marginal.ledger.journal import Journal
+from marginal.ledger.leased import LeasedStore
+from marginal.ledger.memory import MemoryStore
+from marginal.ledger.ports import Settled
+from marginal.ledger.retelling import EpochFile
+from marginal.ledger.slices import SHARE, FailureMode, Slices, overspend
+from marginal.ledger.valkey import ValkeyStore
+from marginal.ledger.valkey_link import open_client
+from marginal.pricing import NANOS_PER_UNIT
+from marginal.routing.ports import Recorder
+from marginal.routing.record_lines import record_fields
+from marginal.routing.tenants import Tenants
+from marginal.telemetry.logs import Log
+
+EPOCH_FILE = "epoch"
+UNKEPT = "cost records are kept in the log only, and budgets begin anew with every start: give --journal"
+DRAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerOptions:
+    """Where records go and where budgets are kept: `store` "" is this process, else a server's URL."""
+
+    journal: Path | None = None
+    store: str = ""
+    store_ca: Path | None = None
+    store_password: Path | None = None
+    failure_mode: FailureMode = FailureMode.LEASE
+    slice_share: float = SHARE
+
+
+@asynccontextmanager
+async def accounting(
+    options: LedgerOptions, *, currency: str, tenants: Callable[[], Tenants], recorder: Recorder, log: Log
+) -> AsyncIterator[Accounts]:
+    """The ledger of one router, recovered from its journal. Raises ConfigurationError naming the option."""
+    async with AsyncExitStack() as stack:
+        directory = options.journal
+        if directory is None:
+            log.warning(UNKEPT)
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marginal-journal-")))
+        journal = Journal(directory, tell=lambda sentence: log.warning(sentence))
+        await stack.enter_async_context(journal.running())
+
+        def accounts(store: MemoryStore | LeasedStore, at_once: Callable[[Settled], None] | None) -> Accounts:
+            return Accounts(
+                store,
+                journal,
+                fields=record_fields,
+                currency=currency,
+                clock=time.time,
+                at_once=at_once,
+                told=recorder.completed,
+            )
+
+        if not options.store:
+            memory = MemoryStore(time.time)
+            ledger = accounts(memory, lambda settled: memory.book.settle(settled, time.time()))
+        else:
+            ledger = await _shared(options, directory, tenants(), currency, accounts, stack, log)
+        recovery = await ledger.recover()
+        if recovery.lines:
+            log.info(
+                "journal read",
+                lines=recovery.lines,
+                damaged=recovery.damaged,
+                settled=recovery.settled,
+                recovered=len(recovery.recovered),
+                recovered_nanos=recovery.recovered_nanos,
+            )
+        await stack.enter_async_context(ledger.running())
+        yield ledger
+
+
+async def _shared(
+    options: LedgerOptions,
+    directory: Path,
+    tenants: Tenants,
+    currency: str,
+    accounts: Callable[[LeasedStore, None], Accounts],
+    stack: AsyncExitStack,
+    log: Log,
+) -> Accounts:
+    client = open_client(options.store, ca_file=options.store_ca, password_file=options.store_password)
+    shared = await stack.enter_async_context(ValkeyStore(client))
+    kept = EpochFile(directory / EPOCH_FILE if options.journal is not None else None)
+    store = LeasedStore(
+        shared,
+        lambda: ledger.replay(),
+        kept,
+        slices=Slices(options.failure_mode, options.slice_share),
+        log=log,
+        clock=time.time,
+        ticks=time.monotonic,
+    )
+    ledger = accounts(store, None)
+    budgets = [rules.budget for rules in (*tenants.by_name.values(), tenants.others)]
+    most = overspend(budgets, options.failure_mode, share=options.slice_share)
+    log.info(
+        "budgets are shared",
+        failure_mode=options.failure_mode.value,
+        most_overspent=None if most is None else f"{most / NANOS_PER_UNIT:g} {currency} per router",
+    )
+    await stack.enter_async_context(store.running())
+    stack.push_async_callback(store.drained, DRAIN_SECONDS)
+    return ledger

@@ -1,0 +1,242 @@
+"""The ledger of one router: a store that says who may spend, and a journal that remembers what was spent.
+
+A record is in the journal before the store hears of it, so that whatever the store knows can be told to it again. A
+keeper renews the leases of open holds, writes down what they have cost so far, and gives a record to the holds of
+routers that died.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+
+from marginal.errors import JournalFull
+from marginal.ledger.journal import Journal
+from marginal.ledger.journal_lines import (
+    Admitted,
+    Fields,
+    admitted,
+    admitted_at,
+    admitted_line,
+    progress_line,
+    reckoned,
+    record_line,
+    settled_of,
+)
+from marginal.ledger.ports import Expired, Settled, Store, StoreAway
+from marginal.ledger.recovery import Recovery, recover, replay
+from marginal.routing.holds import Ask, Grant, Scope
+from marginal.routing.records import CostRecord, DegradedReason, Settlement
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRules:
+    """Seconds: how long a hold lives without news, how often there is news, how soon a store that could not be told is
+    told again, and how long the end waits for that.
+    """
+
+    lease_seconds: float = 60.0
+    progress_seconds: float = 5.0
+    retry_seconds: float = 1.0
+    end_seconds: float = 5.0
+
+
+DEFAULT_RULES = AccountRules()
+
+
+@dataclass(slots=True)
+class _Hold:
+    request: Admitted
+    mark: int = 0
+    told: int = 0
+    seen: bool = False
+    counted: int | None = None
+    """What its open record came to, while its shadow attempt is under way."""
+
+
+class Accounts:
+    """The `Ledger` of routing; see there."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        *,
+        fields: Fields,
+        currency: str,
+        clock: Callable[[], float],
+        at_once: Callable[[Settled], None] | None = None,
+        told: Callable[[CostRecord], None] = lambda _: None,
+        rules: AccountRules = DEFAULT_RULES,
+    ) -> None:
+        """`clock` gives seconds since the Unix epoch; `told` takes records that are written for dead requests.
+
+        `at_once` settles in a store that lives in this process and dies with it. Any other store may be shared, and
+        is told in the background.
+        """
+        self._store = store
+        self._journal = journal
+        self._fields = fields
+        self._currency = currency
+        self._clock = clock
+        self._at_once = at_once
+        self._told = told
+        self._rules = rules
+        self._open: dict[str, _Hold] = {}
+        self._unsettled: dict[str, Settled] = {}
+        self._settling: asyncio.Task[None] | None = None
+
+    @property
+    def open_holds(self) -> int:
+        """How many requests are under way, shadow attempts included."""
+        return len(self._open)
+
+    @property
+    def unsettled(self) -> int:
+        """How many records the store has not heard of."""
+        return len(self._unsettled)
+
+    async def reserve(self, ask: Ask) -> Grant:
+        if self._journal.full:
+            raise JournalFull("cost records cannot be written: the journal's disk takes no more")
+        writable = self._journal.writable
+        if not writable:
+            ask = replace(ask, full_nanos=ask.small_nanos)
+        grant = await self._store.reserve(ask, lease_seconds=self._rules.lease_seconds)
+        if not writable:
+            grant = replace(grant, scope=Scope.SMALL, blocked=grant.blocked or DegradedReason.LEDGER_WRITE)
+        if ask.request_id not in self._open:
+            request = admitted(ask, grant)
+            self._open[ask.request_id] = _Hold(request)
+            self._journal.append(admitted_line(request))
+        return grant
+
+    def progress(self, request_id: str, nanos: int) -> None:
+        hold = self._open.get(request_id)
+        if hold is not None:
+            hold.mark = max(hold.mark, nanos)
+
+    def settle(self, record: CostRecord) -> None:
+        hold = self._open.get(record.request_id) if record.open else self._open.pop(record.request_id, None)
+        key = ""
+        if hold is not None:
+            key, hold.counted = hold.request.key, record.total_nanos
+            record = admitted_at(record, hold.request.at)
+        self._journal.append(record_line(record, self._fields, key=key))
+        settled = settled_of(record, key=key)
+        if self._at_once is not None:
+            self._at_once(settled)
+            return
+        self._unsettled.pop(settled.request_id, None)
+        self._unsettled[settled.request_id] = settled
+        if self._settling is None:
+            self._settling = asyncio.create_task(self._settle())
+
+    async def durable(self) -> None:
+        await self._journal.durable()
+
+    async def recover(self) -> Recovery:
+        """Goes on where this router's last life ended, before the first request. Raises OSError."""
+        return await recover(
+            self._store,
+            self._journal,
+            fields=self._fields,
+            currency=self._currency,
+            now=self._clock(),
+            shared=self._at_once is None,
+            told=self._told,
+        )
+
+    def replay(self) -> Iterator[Sequence[Settled]]:
+        """What a store that came back empty must hear: the month's records, and every hold that is still open.
+
+        May be read in a thread. Raises OSError.
+        """
+        yield from replay(self._journal.directory, self._clock())
+        holds = [hold for hold in list(self._open.values()) if hold.counted is None]
+        yield [
+            Settled(one.request_id, one.tenant, one.held_nanos, one.at, answered=False, final=False, key=one.key)
+            for one in (hold.request for hold in holds)
+        ]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keeps the holds meanwhile; at the end waits until the store has heard of every record, or long enough."""
+        keeper = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+            await self.settled(self._rules.end_seconds)
+
+    async def settled(self, seconds: float) -> bool:
+        """Waits until the store has heard of every record, for so long; says whether it has."""
+        if self._settling is not None:
+            await asyncio.wait([self._settling], timeout=seconds)
+        return not self._unsettled
+
+    async def keep(self) -> None:
+        """What the keeper does every few seconds: news of the open holds, and records for the dead ones."""
+        with suppress(StoreAway):
+            await self._tell_progress()
+            await self._bury()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._rules.progress_seconds)
+            await self.keep()
+
+    async def _tell_progress(self) -> None:
+        """One line and one call for all holds that were open the last time already."""
+        holds = [hold for hold in self._open.values() if hold.seen]
+        for hold in self._open.values():
+            hold.seen = True
+        news = {hold.request.request_id: hold.mark for hold in holds if hold.mark > hold.told}
+        if news and self._journal.writable:
+            self._journal.append(progress_line(news, self._clock()))
+            for hold in holds:
+                hold.told = hold.mark
+        if holds:
+            marks = {hold.request.request_id: hold.mark for hold in holds}
+            await self._store.progress(marks, lease_seconds=self._rules.lease_seconds)
+
+    async def _bury(self) -> None:
+        """Writes a record for every hold that expired, then says so; of its own ones the router knows better."""
+        if not self._journal.writable:
+            return
+        expired = [one for one in await self._store.expire() if not self._knows(one)]
+        for one in expired:
+            dead = Admitted(one.request_id, one.tenant, one.admitted_at, one.charged_nanos, Scope.FULL.value)
+            record = reckoned(dead, one.charged_nanos, Settlement.EXPIRED, self._currency)
+            self._journal.append(record_line(record, self._fields))
+            self._told(record)
+        await self._journal.durable()
+        if expired and self._journal.writable:
+            await self._store.acknowledge([one.request_id for one in expired])
+
+    def _knows(self, one: Expired) -> bool:
+        return one.request_id in self._open or one.request_id in self._unsettled
+
+    async def _settle(self) -> None:
+        """Tells the store of everything that is in the journal for good, as long as there is something."""
+        try:
+            while self._unsettled:
+                batch = list(self._unsettled.values())
+                await self._journal.durable()
+                if not (self._journal.writable and await self._reached(batch)):
+                    await asyncio.sleep(self._rules.retry_seconds)
+                    continue
+                for one in batch:
+                    if self._unsettled.get(one.request_id) is one:
+                        del self._unsettled[one.request_id]
+        finally:
+            self._settling = None
+
+    async def _reached(self, batch: Sequence[Settled]) -> bool:
+        try:
+            await self._store.settle(batch)
+        except StoreAway:
+            return False
+        return True

@@ -1,0 +1,142 @@
+"""What a router does with its journal when it starts, and when its store has forgotten: it tells again what it knows.
+
+Every step may be cut off by a crash and done again: a record that was written is found, and a store counts an id once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from marginal.ledger.journal import Journal
+from marginal.ledger.journal_files import last_written
+from marginal.ledger.journal_lines import (
+    Admitted,
+    Fields,
+    after_its_shadow,
+    reckoned,
+    record_line,
+    settled_from,
+)
+from marginal.ledger.ports import Settled, Store, StoreAway
+from marginal.ledger.reading import Reading, read_journals
+from marginal.routing.records import CostRecord, Settlement
+
+BATCH = 500
+DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was found and done: `settled` records were told to the store, `recovered` written for dead requests."""
+
+    lines: int
+    damaged: int
+    settled: int
+    recovered: Sequence[str]
+    recovered_nanos: int
+
+
+async def recover(
+    store: Store,
+    journal: Journal,
+    *,
+    fields: Fields,
+    currency: str,
+    now: float,
+    shared: bool,
+    told: Callable[[CostRecord], None],
+) -> Recovery:
+    """Gives every request that died with this router its record, then tells the store what was spent.
+
+    A store of this router alone is told of the month, a `shared` one of the last 24 hours. `now` is in seconds since
+    the Unix epoch. `told` takes the records that are written here. Raises OSError when the journal cannot be read.
+    """
+    reading = _read(journal.directory, now)
+    since = now - DAY_SECONDS if shared else _begin(now)
+    unfinished = list(reading.unfinished.values())
+    charges = await _charges(store, reading, unfinished)
+    recovered = []
+    for request in unfinished:
+        nanos = charges[request.request_id]
+        if reading.has_record(request.request_id):
+            line = after_its_shadow(reading.record(request.request_id), nanos)
+        else:
+            record = reckoned(request, nanos, Settlement.RECOVERED, currency)
+            line = record_line(record, fields, key=request.key)
+            told(record)
+        journal.append(line)
+        recovered.append(settled_from(line))
+    await journal.durable()
+    count = 0
+    for batch in _batches(_but(charges, _settled(reading, since, with_expired=not shared))):
+        await store.settle(batch)
+        count += len(batch)
+    await store.settle(recovered)
+    await _acknowledge(store, charges)
+    return Recovery(
+        lines=reading.lines,
+        damaged=reading.damaged,
+        settled=count,
+        recovered=list(charges),
+        recovered_nanos=sum(one.nanos for one in recovered),
+    )
+
+
+def replay(directory: Path, now: float) -> Iterator[Sequence[Settled]]:
+    """What a journal says was spent in the current month and the last 24 hours, in batches. Raises OSError."""
+    return _batches(_settled(_read(directory, now), _begin(now), with_expired=True))
+
+
+async def _charges(store: Store, reading: Reading, unfinished: Sequence[Admitted]) -> Mapping[str, int]:
+    """What each request is charged: as the store says, else what it had cost, else all that was held."""
+    try:
+        expired = await store.expire([request.request_id for request in unfinished]) if unfinished else ()
+    except StoreAway:
+        expired = ()
+    by_store = {one.request_id: one.charged_nanos for one in expired}
+    charges = {}
+    for request in unfinished:
+        mark = reading.marks.get(request.request_id, 0)
+        if reading.has_record(request.request_id):
+            counted = settled_from(reading.record(request.request_id)).nanos
+            charges[request.request_id] = mark if mark > counted else max(counted, request.held_nanos)
+        else:
+            charges[request.request_id] = max(by_store.get(request.request_id, 0), mark) or request.held_nanos
+    return charges
+
+
+async def _acknowledge(store: Store, request_ids: Iterable[str]) -> None:
+    with suppress(StoreAway):
+        await store.acknowledge(list(request_ids))
+
+
+def _read(directory: Path, now: float) -> Reading:
+    """Reads what matters now: the month, the last day, and the last day of this router's life, whenever that was."""
+    return read_journals([directory], since=min(_begin(now), last_written(directory) - DAY_SECONDS))
+
+
+def _begin(now: float) -> float:
+    month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
+    return min(month, now - DAY_SECONDS)
+
+
+def _settled(reading: Reading, since: float, *, with_expired: bool) -> Iterator[Settled]:
+    for line in reading.final_records():
+        if line["settlement"] != Settlement.EXPIRED.value or with_expired:
+            settled = settled_from(line)
+            if settled.admitted_at >= since:
+                yield settled
+
+
+def _but(known: Mapping[str, Any], settled: Iterable[Settled]) -> Iterator[Settled]:
+    return (one for one in settled if one.request_id not in known)
+
+
+def _batches(settled: Iterable[Settled]) -> Iterator[Sequence[Settled]]:
+    left = iter(settled)
+    while batch := list(islice(left, BATCH)):
+        yield batch
