@@ -2,9 +2,9 @@
 
 More attempts than a tier can work on wait inside it, and their first chunk comes late: that is all there is to see of
 a queue in somebody else's process. So the limit grows while a round of first chunks comes about as soon as usual and
-every place was used, and shrinks when it comes late or the tier says that it is full. Usual is what rounds show that
-did not use every place; those that did, and may have queued, can only show that it is less. So overload, however long,
-never passes for usual. `tests/bench/admission.py` compares this limit with others.
+every place was used, and shrinks when it comes late or the tier says that it is full. What is usual is shown by rounds
+that used few of the places; the others, which may have queued, can only show that it is less. So overload, however
+long, never passes for usual. `tests/bench/admission.py` compares this limit with others.
 """
 
 import math
@@ -18,7 +18,8 @@ class LimitRules:
 
     A round is `round_answers` answers, or half the limit if that is more. It is late when the median of its first
     chunks took more than `tolerance` times what is usual plus `slack_seconds`: a busy event loop adds that much.
-    `grow` and `shrink` are shares of the limit, `learn` is the weight of one round in what is usual.
+    `grow` and `shrink` are shares of the limit. What is usual moves by the share `learn` of the difference to a round in
+    which no more than the share `quiet` of the places was used.
     """
 
     initial: int = 4
@@ -30,7 +31,7 @@ class LimitRules:
     shrink: float = 0.1
     learn: float = 0.1
     quiet: float = 0.5
-    round_answers: int = 10
+    round_answers: int = 20
 
 
 class AdaptiveLimit:

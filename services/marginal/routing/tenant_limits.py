@@ -58,7 +58,7 @@ class TenantLimits:
         busy = self._busy.get(tenant)
         if busy is not None:
             return busy
-        return self._remember(tenant, self._idle.pop(tenant, None) or _Used())
+        return self._remember(tenant, self._idle.pop(tenant) if tenant in self._idle else _Used())
 
     def _remember(self, tenant: str, used: "_Used") -> "_Used":
         self._idle[tenant] = used

@@ -5,6 +5,7 @@ away hears so at once. There are no polls: a place that is given back is handed 
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,8 @@ from marginal.routing.requests import Criticality
 
 Waiter = asyncio.Future[bool]
 """Resolves to whether a place was handed over; if not, its owner is sent away."""
+
+GO_FIRST = (Criticality.CRITICAL, Criticality.SHEDDABLE)
 
 
 class Limit(Protocol):
@@ -32,15 +35,17 @@ class Limit(Protocol):
 class WaitingRules:
     """How long the line is and how long one stands in it.
 
-    At most `seconds`, and `deadline_share` of what is left of the request's time; at most `per_place` waiters for each
-    place. `newest_first` serves the one who came last: under overload the oldest is the one who will be given up on
-    anyway. `retry_seconds` is what those sent away are told.
+    At most `seconds`, and `deadline_share` of what is left of the request's time; only `hasty_seconds` when one as
+    critical was sent away in the last `calm_seconds`: in overload it is better to hear so at once. At most `per_place`
+    waiters for each place. `newest_first` serves the one who came last; `retry_seconds` is told to those sent away.
     """
 
     seconds: float = 0.3
     deadline_share: float = 0.25
-    per_place: float = 1.0
-    newest_first: bool = True
+    hasty_seconds: float = 0.02
+    calm_seconds: float = 1.0
+    per_place: float = 0.5
+    newest_first: bool = False
     retry_seconds: float = 1.0
 
 
@@ -49,28 +54,28 @@ class Line:
 
     def __init__(self, *, newest_first: bool) -> None:
         self._newest_first = newest_first
-        self._critical: OrderedDict[Waiter, None] = OrderedDict()
-        self._sheddable: OrderedDict[Waiter, None] = OrderedDict()
+        self._waiters: dict[Criticality, OrderedDict[Waiter, None]] = {each: OrderedDict() for each in GO_FIRST}
 
     def __len__(self) -> int:
-        return len(self._critical) + len(self._sheddable)
+        return sum(map(len, self._waiters.values()))
 
     def join(self, waiter: Waiter, criticality: Criticality) -> None:
         """Stands a waiter in the line."""
-        (self._critical if criticality is Criticality.CRITICAL else self._sheddable)[waiter] = None
+        self._waiters[criticality][waiter] = None
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, waiter: Waiter, criticality: Criticality) -> None:
         """Takes a waiter out, if it is in."""
-        self._critical.pop(waiter, None)
-        self._sheddable.pop(waiter, None)
+        self._waiters[criticality].pop(waiter, None)
 
     def first(self) -> Waiter:
-        """Takes out who goes next. Raises KeyError when nobody waits."""
-        return (self._critical or self._sheddable).popitem(last=self._newest_first)[0]
+        """Takes out who goes next. Raises StopIteration when nobody waits."""
+        waiting = next(filter(None, (self._waiters[each] for each in GO_FIRST)))
+        return waiting.popitem(last=self._newest_first)[0]
 
-    def last(self) -> Waiter:
-        """Takes out who would go last. Raises KeyError when nobody waits."""
-        return (self._sheddable or self._critical).popitem(last=not self._newest_first)[0]
+    def last(self) -> tuple[Waiter, Criticality]:
+        """Takes out who would go last. Raises StopIteration when nobody waits."""
+        criticality = next(each for each in reversed(GO_FIRST) if self._waiters[each])
+        return self._waiters[criticality].popitem(last=not self._newest_first)[0], criticality
 
 
 class Place:
@@ -99,6 +104,7 @@ class Places:
         """Places taken; more than the limit only while it has just shrunk."""
         self._rules = rules
         self._line = Line(newest_first=rules.newest_first)
+        self._sent_away_at = dict.fromkeys(GO_FIRST, -math.inf)
 
     @property
     def waiting(self) -> int:
@@ -143,9 +149,8 @@ class Places:
         waiter: Waiter = loop.create_future()
         self._line.join(waiter, criticality)
         if len(self._line) > self._room:
-            self._send_away(self._line.last())
-        seconds = min(self._rules.seconds, self._rules.deadline_share * timeout)
-        timer = None if waiter.done() else loop.call_later(seconds, self._send_away, waiter)
+            self._send_away(*self._line.last())
+        timer = loop.call_later(self._patience(criticality, timeout), self._send_away, waiter, criticality)
         try:
             handed_over = await waiter
         except asyncio.CancelledError:
@@ -153,15 +158,20 @@ class Places:
                 self._give_back()
             raise
         finally:
-            self._line.leave(waiter)
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
+            self._line.leave(waiter, criticality)
         if not handed_over:
             raise Overloaded("there is no room now", retry_seconds=self._rules.retry_seconds)
 
-    def _send_away(self, waiter: Waiter) -> None:
-        self._line.leave(waiter)
+    def _patience(self, criticality: Criticality, timeout: float) -> float:
+        rules, now = self._rules, asyncio.get_running_loop().time()
+        hasty = now - self._sent_away_at[criticality] < rules.calm_seconds
+        return min(rules.hasty_seconds if hasty else rules.seconds, rules.deadline_share * timeout)
+
+    def _send_away(self, waiter: Waiter, criticality: Criticality) -> None:
+        self._line.leave(waiter, criticality)
         if not waiter.done():
+            self._sent_away_at[criticality] = asyncio.get_running_loop().time()
             waiter.set_result(False)
 
     def _give_back(self) -> None:
