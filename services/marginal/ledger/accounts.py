@@ -170,6 +170,8 @@ class Accounts:
             with suppress(asyncio.CancelledError):
                 await keeper
             await self.settled(self._rules.end_seconds)
+            if self._settling is not None:
+                self._settling.cancel()  # the next life tells the store from the journal
 
     async def settled(self, seconds: float) -> bool:
         """Waits until the store has heard of every record, for so long; says whether it has."""

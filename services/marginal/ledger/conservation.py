@@ -44,6 +44,6 @@ def differences(records: Iterable[Settled], holds: Iterable[Settled], balances: 
 
 def not_once(admitted: Iterable[str], recorded: Iterable[str], under_way: Iterable[str] = ()) -> Mapping[str, int]:
     """The ids that have not exactly one final record, and how many they have; those under way need none yet."""
-    times = Counter(recorded)
+    times = Counter(iter(recorded))
     owed = set(admitted) - set(under_way)
     return {request_id: times[request_id] for request_id in sorted(owed | set(times)) if times[request_id] != 1}

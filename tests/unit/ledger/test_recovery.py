@@ -1,0 +1,256 @@
+"""A router that starts again goes on where its last life ended: budgets continue, the dead are charged once."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marginal.ledger.accounts import Accounts
+from marginal.ledger.conservation import differences, not_once
+from marginal.ledger.journal import Journal
+from marginal.ledger.memory import MemoryStore
+from marginal.ledger.recovery import Recovery
+from marginal.routing.holds import HoldState
+from marginal.routing.records import CostRecord, Settlement
+from unit.ledger.made_records import FIELDS, NOW, SettableClock, ask, final_in, journal_in, lines_in, record
+from unit.ledger.stores import Crash, DeafStore, FlakyStore, Steps
+
+DAY = 86_400.0
+
+
+class Life:
+    """One life of a router, over the journal that its lives share; its memory store dies with it, a shared one not."""
+
+    def __init__(
+        self,
+        directory: Path,
+        shared: MemoryStore | None = None,
+        *,
+        clock: SettableClock | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.clock = clock or SettableClock()
+        self.store = shared or FlakyStore(self.clock)
+        self.journal = journal or journal_in(directory)
+        self.told: list[CostRecord] = []
+        at_once = None if shared else lambda one: self.store.book.settle(one, self.clock())
+        self.accounts = Accounts(
+            self.store,
+            self.journal,
+            fields=FIELDS,
+            currency="USD",
+            clock=self.clock,
+            at_once=at_once,
+            told=self.told.append,
+        )
+
+    async def dies_of_three(self) -> None:
+        """Settles one request, and dies while another has a mark, a third none and a fourth only its shadow left."""
+        for request_id in ("done", "marked", "bare", "shadowed"):
+            await self.accounts.reserve(ask(request_id))
+        self.accounts.settle(record("done", nanos=70))
+        await self.accounts.keep()
+        self.accounts.settle(record("shadowed", nanos=20, open=True))
+        self.accounts.progress("marked", 30)
+        await self.accounts.keep()
+        await self.accounts.settled(5)
+        self.journal.close()
+
+
+DEATHS = {"done": 70, "marked": 30, "bare": 1_000, "shadowed": 1_000}
+"""What each of them is charged: as counted, the last mark, or all that was held."""
+
+
+def nanos_of(directory: Path) -> Mapping[str, int]:
+    return {request_id: one.nanos for request_id, one in final_in(directory).items()}
+
+
+async def committed(store: Any) -> int:
+    return max((each.committed_nanos for each in await store.balances()), default=0)
+
+
+async def test_budgets_of_a_memory_store_continue_and_the_dead_are_charged(tmp_path: Path) -> None:
+    await Life(tmp_path).dies_of_three()
+    life = Life(tmp_path)
+    recovery = await life.accounts.recover()
+    assert recovery == Recovery(7, 0, settled=1, recovered=["marked", "bare", "shadowed"], recovered_nanos=2_030)
+    assert nanos_of(tmp_path) == DEATHS
+    assert [(one.request_id, one.settlement) for one in life.told] == [
+        ("marked", Settlement.RECOVERED),
+        ("bare", Settlement.RECOVERED),
+    ]
+    assert not differences(final_in(tmp_path).values(), [], await life.store.balances())
+    assert await committed(life.store) == sum(DEATHS.values())
+    life.journal.close()
+
+
+async def test_the_record_of_a_dead_request_says_how_it_was_reckoned(tmp_path: Path) -> None:
+    await Life(tmp_path).dies_of_three()
+    life = Life(tmp_path)
+    await life.accounts.recover()
+    life.journal.close()
+    by_id = {line["request_id"]: line for line in lines_in(tmp_path) if line["event"] == "cost_record"}
+    bare, shadowed = by_id["bare"], by_id["shadowed"]
+    assert (bare["settlement"], bare["error"], bare["policy"]) == ("recovered", "RouterLost", "default")
+    assert (bare["total_nanos"], bare["wasted_nanos"], bare["admitted_at"]) == (1_000, 1_000, NOW)
+    assert (shadowed["settlement"], shadowed["error"], len(shadowed["attempts"])) == ("recovered", None, 1)
+    assert (shadowed["total_nanos"], shadowed["wasted_nanos"], shadowed["open"]) == (1_000, 980, False)
+
+
+async def test_a_second_start_finds_nothing_to_recover_and_the_same_sums(tmp_path: Path) -> None:
+    await Life(tmp_path).dies_of_three()
+    for recovered in (3, 0, 0):
+        life = Life(tmp_path)
+        assert len((await life.accounts.recover()).recovered) == recovered
+        assert await committed(life.store) == sum(DEATHS.values())
+        life.journal.close()
+    assert nanos_of(tmp_path) == DEATHS
+
+
+async def test_a_shared_store_says_what_the_dead_are_charged(tmp_path: Path) -> None:
+    clock = SettableClock()
+    store = FlakyStore(clock)
+    await Life(tmp_path, store, clock=clock).dies_of_three()
+    await store.progress({"bare": 40}, lease_seconds=60)
+    life = Life(tmp_path, store, clock=clock)
+    await life.accounts.recover()
+    assert nanos_of(tmp_path) == DEATHS | {"bare": 40}
+    assert not differences(final_in(tmp_path).values(), [], await store.balances())
+    assert await store.expire() == []
+    life.journal.close()
+
+
+async def test_while_a_shared_store_is_away_the_journal_says_it(tmp_path: Path) -> None:
+    clock = SettableClock()
+    store = FlakyStore(clock)
+    await Life(tmp_path, store, clock=clock).dies_of_three()
+    life = Life(tmp_path, DeafStore(clock), clock=clock)
+    await life.accounts.recover()
+    for batch in life.accounts.replay():
+        await store.settle(batch)
+    life.journal.close()
+    assert nanos_of(tmp_path) == DEATHS
+    assert not differences(final_in(tmp_path).values(), [], await store.balances())
+
+
+async def test_what_another_router_reckoned_of_the_dead_is_replaced_in_the_store_as_well(tmp_path: Path) -> None:
+    clock = SettableClock()
+    store = FlakyStore(clock)
+    await Life(tmp_path / "mine", store, clock=clock).dies_of_three()
+    clock.now += 61
+    other = Life(tmp_path / "other", store, clock=clock)
+    await other.accounts.keep()
+    assert set(final_in(tmp_path / "other")) == {"marked", "bare"}
+    again = Life(tmp_path / "mine", store, clock=clock)
+    await again.accounts.recover()
+    final = final_in(tmp_path / "mine", tmp_path / "other")
+    assert {one.request_id: one.nanos for one in final.values()} == DEATHS
+    assert not differences(final.values(), [], await store.balances())
+    for life in (other, again):
+        life.journal.close()
+
+
+async def test_only_records_of_the_month_are_told_to_a_memory_store(tmp_path: Path) -> None:
+    first = Life(tmp_path)
+    for request_id, days in (("old", 30), ("new", 20)):
+        first.accounts.settle(record(request_id, admitted_at=NOW - days * DAY))
+    first.journal.close()
+    life = Life(tmp_path)
+    assert (await life.accounts.recover()).settled == 1
+    life.journal.close()
+
+
+async def test_a_shared_store_is_told_again_of_the_last_day_only(tmp_path: Path) -> None:
+    clock = SettableClock()
+    store = FlakyStore(clock)
+    first = Life(tmp_path, store, clock=clock)
+    for request_id, hours in (("old", 30), ("new", 20)):
+        first.accounts.settle(record(request_id, admitted_at=NOW - hours * 3_600))
+    await first.accounts.settled(5)
+    first.journal.close()
+    life = Life(tmp_path, store, clock=clock)
+    assert (await life.accounts.recover()).settled == 1
+    life.journal.close()
+
+
+async def test_a_dead_request_of_long_ago_still_gets_its_record(tmp_path: Path) -> None:
+    await Life(tmp_path).dies_of_three()
+    clock = SettableClock()
+    clock.now += 100 * DAY
+    life = Life(tmp_path, clock=clock)
+    await life.accounts.recover()
+    life.journal.close()
+    assert nanos_of(tmp_path) == DEATHS
+
+
+class MortalJournal(Journal):
+    """A journal in which a process dies at a chosen step: before a line, or after it."""
+
+    steps = Steps()
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        self.steps.step()
+        super().append(line)
+        self.steps.step()
+
+    async def durable(self) -> None:
+        self.steps.step()
+        await super().durable()
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("at", range(17))
+async def test_a_crash_at_any_step_of_recovery_changes_nothing(tmp_path: Path, at: int, is_shared: bool) -> None:
+    clock = SettableClock()
+    store = FlakyStore(clock) if is_shared else None
+    await Life(tmp_path, store, clock=clock).dies_of_three()
+    steps = Steps(at)
+    journal = MortalJournal(tmp_path, tell=[].append)
+    journal.steps = steps
+    dying = Life(tmp_path, store, clock=clock, journal=journal)
+    dying.store.steps = steps
+    with suppress(Crash):
+        await dying.accounts.recover()
+    journal.close()
+    dying.store.steps = Steps()
+    life = Life(tmp_path, store, clock=clock)
+    await life.accounts.recover()
+    life.journal.close()
+    assert nanos_of(tmp_path) == DEATHS
+    admitted = [line["request_id"] for line in lines_in(tmp_path) if line["event"] == "admitted"]
+    closing = [x["request_id"] for x in lines_in(tmp_path) if x["event"] == "cost_record" and not x["open"]]
+    assert not not_once(admitted, closing)
+    assert not differences(final_in(tmp_path).values(), [], await life.store.balances())
+    assert await committed(life.store) == sum(DEATHS.values())
+    assert await life.store.expire() == []
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("at", range(36))
+async def test_a_crash_at_any_step_of_a_life_leaves_one_record_of_every_request(
+    tmp_path: Path, at: int, is_shared: bool
+) -> None:
+    """F35 and F36: whatever was reserved is charged once, and what the store holds afterwards is in the journals."""
+    clock, steps = SettableClock(), Steps(at)
+    store = FlakyStore(clock) if is_shared else None
+    journal = MortalJournal(tmp_path, tell=[].append)
+    journal.steps = steps
+    dying = Life(tmp_path, store, clock=clock, journal=journal)
+    dying.store.steps = steps
+    with suppress(Crash):
+        await dying.dies_of_three()
+    journal.close()
+    dying.store.steps = Steps()
+    life = Life(tmp_path, store, clock=clock)
+    await life.accounts.recover()
+    clock.now += 61
+    await life.accounts.keep()
+    life.journal.close()
+    final = final_in(tmp_path)
+    admitted = [line["request_id"] for line in lines_in(tmp_path) if line["event"] == "admitted"]
+    assert set(admitted) <= set(final)
+    assert not differences(final.values(), [], await life.store.balances())
+    assert await life.store.expire() == []
+    assert set((await life.store.states(list(DEATHS))).values()) <= {HoldState.SETTLED, HoldState.EXPIRED}
