@@ -35,7 +35,7 @@ class TenantKeeper:
         """Reads both files. Raises ConfigurationError naming the file."""
         self.tenants = Tenants()
         self._keyring = Keyring()
-        self._followed: list[Followed[str]] = []
+        self.followed: list[Followed[str]] = []
         self.callers = Callers(None if files.keys is None else self._tenant, trust_header=files.trust_header)
 
         def take_tenants(tenants: Tenants) -> None:
@@ -45,14 +45,14 @@ class TenantKeeper:
             self._keyring = keyring
 
         if files.tenants is not None:
-            self._followed.append(followed_file("tenants", tenants_file(files.tenants), take_tenants, log, metrics))
+            self.followed.append(followed_file("tenants", tenants_file(files.tenants), take_tenants, log, metrics))
         if files.keys is not None:
-            self._followed.append(followed_file("keys", keys_file(files.keys), take_keys, log, metrics))
+            self.followed.append(followed_file("keys", keys_file(files.keys), take_keys, log, metrics))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follows the files meanwhile."""
-        async with following(*self._followed):
+        async with following(*self.followed):
             yield
 
     def _tenant(self, key: str) -> str:
