@@ -29,7 +29,7 @@ from marginal.routing.holds import Ask, Budget, Scope, Window
 from marginal.routing.records import DegradedReason
 from marginal.transport.statuses import OUTSIDE
 
-TIMEOUT = 0.2
+TIMEOUT = 0.3
 SLACK = 0.15
 """What two busy cores may add to a wait."""
 WORKERS = 6
@@ -257,7 +257,7 @@ async def test_f31_a_store_that_came_back_empty_is_told_before_it_grants(empties
             async with scene.load() as seen:
                 await asyncio.sleep(0.4)
                 server.restart() if empties == "restart" else server.empty()
-                await until(lambda: scene.lines.events == [JOINED, AWAY, JOINED])
+                await until(lambda: scene.lines.events[:3] == [JOINED, AWAY, JOINED])
                 await asyncio.sleep(0.2)
             assert await scene.difference() == 0
     assert max(seen.waits) < TIMEOUT + SLACK
@@ -330,7 +330,7 @@ async def test_f31_two_routers_at_an_emptied_store_tell_each_its_own() -> None:
                 await asyncio.sleep(0.3)
                 server.restart()
                 for scene in scenes:
-                    await until(lambda scene=scene: scene.lines.events == [JOINED, AWAY, JOINED])
+                    await until(lambda scene=scene: scene.lines.events[:3] == [JOINED, AWAY, JOINED])
             for scene in scenes:
                 assert await scene.leased.drained(10.0)
             own = sum(one.nanos for one in scenes[0].journal.values())

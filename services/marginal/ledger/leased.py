@@ -74,7 +74,7 @@ class LeasedStore:
         self._log = log
         self._clock = clock
         self._ticks = ticks
-        self._outbox = outbox or Outbox()
+        self._outbox = Outbox() if outbox is None else outbox
         self._others_seconds = others_seconds
         self._look_seconds = look_seconds
         self._breaker = Breaker(self._tell, closed=False)

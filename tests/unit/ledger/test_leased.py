@@ -233,9 +233,10 @@ async def test_a_store_that_only_reads_is_away(store: FragileStore) -> None:
     router = ARouter(store)
     async with router.leased.running():
         store.refuses_writes = True
-        await router.request("a")
-        await asyncio.sleep(0.35)
-        assert not router.leased.joined
+        await router.reserve("a")
+        await asyncio.sleep(0.35)  # probes, with nothing to tell
+        assert router.log.events == [JOINED, AWAY]
+        await router.settle("a", 10)
         store.refuses_writes = False
         await router.goes(joined=True)
         assert await router.leased.drained(1.0)
@@ -257,7 +258,8 @@ async def test_questions_to_a_store_that_is_away_are_not_waited_for(store: Fragi
 async def test_an_emptied_store_is_told_before_anything_is_reserved_there(store: FragileStore) -> None:
     router = ARouter(store)
     async with router.leased.running():
-        for number in range(5):
+        router.journal["told long ago"] = Settled("told long ago", "acme", 1_990, NOW)
+        for number in range(4):
             await router.request(str(number), 1_990)
         await router.leased.drained(1.0)
         store.restart_empty()
