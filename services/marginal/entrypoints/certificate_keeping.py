@@ -41,12 +41,12 @@ class CertificateKeeper:
             raise ConfigurationError("--tls-client-ca: needs --tls-cert and --tls-key as well")
         self.server: ServerTls | None = None
         self.client: ClientTls | None = None
-        self._followed: list[Followed[Certificates]] = []
+        self.followed: list[Followed[Certificates]] = []
 
         def follow(what: str, ca: Path | None, take: Callable[[Certificates], None]) -> None:
             pem = CertificateFiles(files.cert, files.key, ca)
             look = partial(read_certificates, pem, clock=time.time)
-            self._followed.append(Followed(what, look, take, log=log, metrics=metrics))
+            self.followed.append(Followed(what, look, take, log=log, metrics=metrics))
 
         if files.cert is not None or files.key is not None:
             follow("server certificates", files.client_ca, self._serve_with)
@@ -56,7 +56,7 @@ class CertificateKeeper:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follows the files meanwhile."""
-        async with following(*self._followed):
+        async with following(*self.followed):
             yield
 
     def _serve_with(self, certificates: Certificates) -> None:
