@@ -18,12 +18,12 @@ class LimitRules:
 
     A round is `round_answers` answers, or half the limit if that is more. It is late when the median of its first
     chunks took more than `tolerance` times what is usual plus `slack_seconds`: a busy event loop adds that much.
-    `grow` and `shrink` are shares of the limit. What is usual moves by the share `learn` of the difference to a round in
-    which no more than the share `quiet` of the places was used.
+    `grow` and `shrink` are shares of the limit. A round that used no more than the share `quiet` of the places moves
+    what is usual towards its own median, by the share `learn` of the way.
     """
 
-    initial: int = 4
-    minimum: int = 1
+    initial: int = 16
+    minimum: int = 4
     maximum: int = 256
     tolerance: float = 1.5
     slack_seconds: float = 0.02

@@ -118,7 +118,7 @@ class Places:
 
     @property
     def _room(self) -> int:
-        return int(self._rules.per_place * self.limit.limit)
+        return math.ceil(self._rules.per_place * self.limit.limit)
 
     @asynccontextmanager
     async def place(self, criticality: Criticality, timeout: float) -> AsyncIterator[Place]:
