@@ -1,7 +1,8 @@
-"""Keeps a router's policies up with their file, and what their rules learn in a state file.
+"""Keeps a router's policies up with their file, and what their rules learn in a state file and in the routers' store.
 
 A file that changes is put in force all at once; one that is wrong is refused, and what was in force stays. The state
-file is written whole beside its place and moved there, so a crash leaves the last good one.
+file is written whole beside its place and moved there, so a crash leaves the last good one. It is what a router starts
+from while the store is away; of both, what rests on more lessons counts.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from marginal.errors import ConfigurationError
+from marginal.ledger.ports import StoreAway
+from marginal.ledger.shared_learning import LearnedTexts, Lessons, SharedLearning
 from marginal.routing.book import PolicyBook
 from marginal.routing.overview import Source
 from marginal.routing.policies import Policies
@@ -43,6 +46,8 @@ class PolicyKeeper:
         self._text = policy_text(policy_file)
         self._saved = 0
         self.book = PolicyBook(read_policies(policy_file))
+        self._lessons = Lessons(self.book)
+        self._unshared = False
         self.source = Source(str(policy_file or BUNDLED), time.time())
         self._restore()
 
@@ -57,6 +62,37 @@ class PolicyKeeper:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.save()
+
+    @asynccontextmanager
+    async def sharing(self, texts: LearnedTexts) -> AsyncIterator[None]:
+        """Goes on from what other routers have learnt and lets them know meanwhile; a store that is away may come."""
+        shared = SharedLearning(texts, self._lessons)
+        await self._exchange(shared)
+        task = asyncio.create_task(self._exchange_again(shared))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self._exchange(shared)
+
+    async def _exchange_again(self, shared: SharedLearning) -> None:
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            await self._exchange(shared)
+
+    async def _exchange(self, shared: SharedLearning) -> None:
+        """Tells of a store that is away once, and that it is back."""
+        try:
+            taken = await shared.exchange()
+        except StoreAway as error:
+            if not self._unshared:
+                self._log.warning("thresholds are not shared now", because=str(error))
+            self._unshared = True
+            return
+        if taken or self._unshared:
+            self._log.info("thresholds shared", learners=taken)
+        self._unshared = False
 
     async def _follow(self) -> None:
         """Takes every change of the file, once two looks have seen the same."""
@@ -103,7 +139,7 @@ class PolicyKeeper:
             saved = json.loads(self._state_file.read_text("utf-8"))
             if saved["version"] != STATE_VERSION:
                 raise ValueError
-            restored = self.book.restore(saved["learners"])
+            restored = self._lessons.restore(saved["learners"])
         except OSError as error:
             self._log.warning(ANEW, file=str(self._state_file), because=error.strerror)
         except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -122,7 +158,7 @@ class PolicyKeeper:
         """Writes the state file, when there is one and something was learnt since."""
         if self._state_file is None or self._saved == (lessons := self.book.lessons):
             return
-        state: dict[str, Any] = {"version": STATE_VERSION, "learners": self.book.snapshot()}
+        state: dict[str, Any] = {"version": STATE_VERSION, "learners": self._lessons.snapshot()}
         try:
             await asyncio.to_thread(_write_whole, self._state_file, state)
         except OSError as error:
