@@ -42,7 +42,10 @@ CONFIDENT = Script((SURE,) * 6, delay_seconds=0.002)
 DOUBTFUL = Script((SURE, SURE, UNSURE, SURE, SURE, SURE), delay_seconds=0.002)
 ENDLESS = Script((SURE,) * 500, delay_seconds=0.01)
 THOROUGH = Script((SURE,) * 4, delay_seconds=0.002)
-PRICES = {Tier.SMALL: Price(input_nanos=10, output_nanos=40), Tier.LARGE: Price(input_nanos=100, output_nanos=400)}
+PRICES = {
+    Tier.SMALL: Price(input_nanos_per_million=10_000_000, output_nanos_per_million=40_000_000),
+    Tier.LARGE: Price(input_nanos_per_million=100_000_000, output_nanos_per_million=400_000_000),
+}
 CANARY = "CANARY-7d1c what is it"
 ROUTER_CALL, MODEL_CALL = "marginal.v1.RouterService/Generate", "marginal.v1.ModelService/Generate"
 

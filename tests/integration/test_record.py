@@ -29,7 +29,10 @@ from marginal.tokens import Tier
 from marginal.transport.router_client import wait_until_serving
 
 MARGINAL = (sys.executable, "-m", "marginal.entrypoints.cli")
-PRICES = {Tier.SMALL: Price(50, 200, 50), Tier.LARGE: Price(500, 2_000, 500)}
+PRICES = {
+    Tier.SMALL: Price(50_000_000, 200_000_000, 50_000_000),
+    Tier.LARGE: Price(500_000_000, 2_000_000_000, 500_000_000),
+}
 """Those of the bundled policy file."""
 
 

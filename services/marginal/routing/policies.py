@@ -101,7 +101,10 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One policy of the policy file; what its rules learn is kept apart, in a `PolicyBook`."""
+    """One policy of the policy file; what its rules learn is kept apart, in a `PolicyBook`.
+
+    `price_version` names the prices: as soon as any of them is another, so is it.
+    """
 
     name: str
     version: str
@@ -113,6 +116,7 @@ class Policy:
     mode: Mode = Mode.AUTO
     shadow: ShadowRules = ShadowRules()
     degrade: DegradeRules = DegradeRules()
+    price_version: str = ""
 
     def criterion_for(self, task: str) -> Criterion:
         """The task's own criterion, or the policy's."""
@@ -125,7 +129,7 @@ class Policy:
         return asked
 
     def cost(self, tier: Tier, usage: Usage, busy_micros: int = 0) -> int:
-        """What `usage` costs on `tier`, in nano-units."""
+        """What `usage` and so many microseconds of its busy time cost on `tier`, in nano-units."""
         return self.prices[tier].cost(usage, busy_micros)
 
 

@@ -12,11 +12,12 @@ from pydantic_core import ErrorDetails
 
 from marginal.errors import ConfigurationError
 from marginal.policy.scores import QUANTILE, SCORES
-from marginal.pricing import TOKENS_PER_PRICE, Price, nanos
+from marginal.pricing import Price, nanos, price_version
 from marginal.routing.policies import BypassRules, Criterion, DegradeRules, Policies, Policy, ShadowRules
 from marginal.routing.requests import TASK, Mode
 from marginal.settings.lines import FieldLines
 from marginal.settings.numbers import Amount, Count, Number, Seconds, Share, Table
+from marginal.settings.prices import PricesTable
 from marginal.settings.rules import RULES, CalibratedAtTable, CalibrationTable, RuleTable
 from marginal.tokens import Tier
 
@@ -58,7 +59,7 @@ class _Shadow(Table):
     texts: bool = SHADOW.texts
 
     def build(self, field: str) -> ShadowRules:
-        hourly = nanos(self.per_hour, per=1, field=f"{field}.per_hour")
+        hourly = nanos(self.per_hour, field=f"{field}.per_hour")
         return ShadowRules(self.share, self.concurrency, hourly, self.timeout_seconds, self.texts)
 
 
@@ -143,37 +144,15 @@ class _Policy(Table):
             defer_without_score=self.on_missing_score == "defer",
             currency=currency,
             prices=prices,
+            price_version=price_version(currency, prices),
             degrade=DegradeRules(**self.degrade.model_dump()),
         )
-
-
-class _Price(Table):
-    input_per_million_tokens: Amount
-    output_per_million_tokens: Amount
-    cached_input_per_million_tokens: Amount | None = None
-    per_call: Amount = Decimal(0)
-
-    def build(self, field: str) -> Price:
-        cached = self.cached_input_per_million_tokens
-        return Price(
-            input_nanos=_per_token(self.input_per_million_tokens, f"{field}.input_per_million_tokens"),
-            output_nanos=_per_token(self.output_per_million_tokens, f"{field}.output_per_million_tokens"),
-            cached_input_nanos=_per_token(
-                self.input_per_million_tokens if cached is None else cached, f"{field}.cached_input_per_million_tokens"
-            ),
-            call_nanos=nanos(self.per_call, per=1, field=f"{field}.per_call"),
-        )
-
-
-class _Prices(Table):
-    small: _Price
-    large: _Price
 
 
 class _File(Table):
     default: str
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
-    prices: _Prices
+    prices: PricesTable
     bypass: _Bypass = _Bypass()
     policies: Annotated[dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")], _Policy], Field(min_length=1)]
 
@@ -209,10 +188,7 @@ def parse_policies(text: str) -> Policies:
         file = _File.model_validate(tomllib.loads(text, parse_float=Decimal))
         if file.default not in file.policies:
             raise ConfigurationError(f"default: {file.default!r} is none of the policies {', '.join(file.policies)}")
-        prices = {
-            Tier.SMALL: file.prices.small.build("prices.small"),
-            Tier.LARGE: file.prices.large.build("prices.large"),
-        }
+        prices = file.prices.build(file.currency)
         by_name = {name: policy.build(name, file.currency, prices) for name, policy in file.policies.items()}
     except ValidationError as error:
         lines, problems = FieldLines(text), error.errors()
@@ -226,10 +202,6 @@ def parse_policies(text: str) -> Policies:
         # a number that is none, or nesting without end: tomllib lets through what int, Decimal and the stack raise
         raise ConfigurationError(f"is not TOML: {error or type(error).__name__}") from None
     return Policies(by_name, file.default, BypassRules(**file.bypass.model_dump()))
-
-
-def _per_token(amount: Decimal, field: str) -> int:
-    return nanos(amount, per=TOKENS_PER_PRICE, field=field)
 
 
 def _complaint(problem: ErrorDetails, lines: FieldLines) -> str:

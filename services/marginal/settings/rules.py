@@ -12,7 +12,7 @@ from marginal.policy.calibration import Calibration
 from marginal.policy.scales import Scale
 from marginal.policy.thresholds import Budget, Fixed, SpendRate, TargetRate
 from marginal.policy.tracking import LEAST, MOST
-from marginal.pricing import nanos
+from marginal.pricing import NANOS_PER_UNIT
 from marginal.routing.policies import CalibratedAt, Rule
 from marginal.settings.numbers import Amount, Count, Number, Share, Table
 
@@ -222,4 +222,4 @@ def _inside(scale: Scale, value: float, field: str) -> float:
 
 
 def _nanos(amount: Decimal) -> float:
-    return float(amount * nanos(Decimal(1), per=1, field="amount"))
+    return float(amount * NANOS_PER_UNIT)

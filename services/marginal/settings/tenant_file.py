@@ -30,7 +30,7 @@ class _Budget(Table):
         amounts = {window: getattr(self, f"per_{window.value}") for window in Window}
         return Budget(
             {
-                window: nanos(amount, per=1, field=f"{field}.per_{window.value}")
+                window: nanos(amount, field=f"{field}.per_{window.value}")
                 for window, amount in amounts.items()
                 if amount is not None
             }

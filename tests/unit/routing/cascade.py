@@ -9,7 +9,7 @@ from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import MarginalError
 from marginal.policy.scores import QUANTILE
 from marginal.policy.thresholds import Fixed, Threshold
-from marginal.pricing import Price
+from marginal.pricing import Price, price_version
 from marginal.routing.admission import Admission
 from marginal.routing.book import PolicyBook
 from marginal.routing.concurrency import AdaptiveLimit, LimitRules
@@ -27,8 +27,8 @@ from marginal.tokens import Generation, Message, Role, Sampling, Tier
 
 INPUT_TOKENS = 10
 PRICES = {
-    Tier.SMALL: Price(input_nanos=1, output_nanos=10, call_nanos=100),
-    Tier.LARGE: Price(input_nanos=20, output_nanos=200, call_nanos=1000),
+    Tier.SMALL: Price(input_nanos_per_million=1_000_000, output_nanos_per_million=10_000_000, call_nanos=100),
+    Tier.LARGE: Price(input_nanos_per_million=20_000_000, output_nanos_per_million=200_000_000, call_nanos=1000),
 }
 SURE = tuple(sure(0.9, text=text) for text in ("sure", " of", " it"))
 UNSURE = (sure(0.9, text="not"), sure(0.1, text=" so"), sure(0.9, text=" sure"))
@@ -63,6 +63,7 @@ class Cascade:
     shadow: ShadowRules = field(default_factory=ShadowRules)
     tasks: Mapping[str, Criterion] = field(default_factory=dict)
     rules: TenantRules = field(default_factory=TenantRules)
+    prices: Mapping[Tier, Price] = field(default_factory=lambda: PRICES)
     lot: float = 0.0
     waits_for_the_whole: bool = False
 
@@ -84,7 +85,8 @@ class Cascade:
             shadow=self.shadow,
             defer_without_score=self.defer_without_score,
             currency="USD",
-            prices=PRICES,
+            prices=self.prices,
+            price_version=price_version("USD", self.prices),
             degrade=self.degrade,
         )
         self.book = PolicyBook(Policies({"test": policy}, "test", self.bypass))
