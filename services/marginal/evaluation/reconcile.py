@@ -8,7 +8,7 @@ routers (`request_id`, `attempts` with `tier`, `input_tokens`, `cached_input_tok
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class TierAccount:
     """One tier by both accounts; money in nano-units. Differences are records minus logs.
 
     `requests` have at least one attempt of this tier, `charged_nanos` is what their records say, `priced_nanos` what
-    the logged generations cost at the tier's price.
+    the logged generations cost at the tier's price. A tier's time is known to its routers only: where it is paid, it is
+    the records' in both.
     """
 
     tier: Tier
@@ -154,7 +155,13 @@ def as_json(reconciliation: Reconciliation) -> dict[str, Any]:
         "nanos_difference": reconciliation.nanos_difference,
         "tiers": {
             account.tier.value: {
-                **{name: value for name, value in asdict(account).items() if name != "tier"},
+                "requests": account.requests,
+                "attempts": account.attempts,
+                "generations": account.generations,
+                "recorded": _tokens(account.recorded),
+                "logged": _tokens(account.logged),
+                "charged_nanos": account.charged_nanos,
+                "priced_nanos": account.priced_nanos,
                 "input_difference": account.input_difference,
                 "cached_input_difference": account.cached_input_difference,
                 "output_difference": account.output_difference,
@@ -179,8 +186,21 @@ def _account(
         recorded=_sum(map(_usage, attempts)),
         logged=_sum(logged),
         charged_nanos=sum(attempt["cost_nanos"] for attempt in attempts),
-        priced_nanos=sum(map(price.cost, logged)),
+        priced_nanos=sum(map(price.cost, logged)) + sum(_time_nanos(attempt, price) for attempt in attempts),
     )
+
+
+def _time_nanos(attempt: Mapping[str, Any], price: Price) -> int:
+    usage, busy_micros = _usage(attempt), attempt.get("busy_micros", 0)
+    return price.cost(usage, busy_micros) - price.cost(usage)
+
+
+def _tokens(usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+    }
 
 
 def _usage(entry: Mapping[str, Any]) -> Usage:

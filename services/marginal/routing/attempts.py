@@ -115,13 +115,14 @@ async def attempting(
     """
     started, fault = clock(), None
     chunks = state.model.generate(generation, timeout=timeout)
+    began = state.busy.begin(started)
     running = RunningAttempt(
         state,
         chunks,
         patience,
         most_tokens=generation.sampling.max_tokens,
         began=lambda: place.answered(clock() - started),
-        mark=lambda usage: mark(policy.cost(state.tier, usage)),
+        mark=lambda usage: mark(policy.cost(state.tier, usage, state.busy.share(began, clock()))),
     )
     try:
         async with aclosing(chunks):
@@ -140,6 +141,18 @@ async def attempting(
         fault, running.outcome = type(error).__name__, Outcome.FAILED
         raise
     finally:
-        cost_nanos = policy.cost(state.tier, running.usage) if running.answered else 0
-        seconds = clock() - started
-        ended(Attempt(state.tier, state.model_name, running.outcome, running.usage, cost_nanos, seconds, fault))
+        now = clock()
+        share = state.busy.end(began, now)
+        busy_micros = share if running.answered else 0
+        ended(
+            Attempt(
+                tier=state.tier,
+                model=state.model_name,
+                outcome=running.outcome,
+                usage=running.usage,
+                cost_nanos=policy.cost(state.tier, running.usage, busy_micros) if running.answered else 0,
+                seconds=now - started,
+                error=fault,
+                busy_micros=busy_micros,
+            )
+        )

@@ -255,7 +255,7 @@ class Journey:
             currency=self.policy.currency,
             decision=self._decision,
             attempts=self.attempts,
-            always_large_nanos=self.policy.cost(Tier.LARGE, last.usage) if last else 0,
+            always_large_nanos=self._always_large(last) if last else 0,
             tier=self._answering,
             finish=self._finish,
             degraded=self._degraded,
@@ -263,7 +263,14 @@ class Journey:
             task=self.request.task,
             sampled=self.compare and self.request.mode is not Mode.SHADOW,
             admitted_at=self.terms.admitted_at,
+            price_version=self.policy.price_version,
+            price_sources={tier: price.source for tier, price in self.policy.prices.items()},
         )
+
+    def _always_large(self, last: Attempt) -> int:
+        """What the large tier would have charged for the answer; the time it did not take is its usual time."""
+        busy = last.busy_micros if last.tier is Tier.LARGE else self.calls.tiers[Tier.LARGE].busy.usual_micros
+        return self.policy.cost(Tier.LARGE, last.usage, busy)
 
 
 async def _hold(attempt: RunningAttempt, deferral: Deferral) -> list[Token]:

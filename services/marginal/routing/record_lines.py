@@ -23,6 +23,8 @@ def record_fields(record: CostRecord) -> dict[str, Any]:
         "decision": _decision_fields(record.decision) if record.decision else None,
         "attempts": [_attempt_fields(attempt) for attempt in record.attempts],
         "currency": record.currency,
+        "price_version": record.price_version or None,
+        "price_sources": {tier.value: source for tier, source in record.price_sources.items()},
         "total_nanos": record.total_nanos,
         "always_large_nanos": record.always_large_nanos,
         "wasted_nanos": record.wasted_nanos,
@@ -34,12 +36,13 @@ def record_fields(record: CostRecord) -> dict[str, Any]:
     }
 
 
-def usage_fields(usage: Usage) -> dict[str, int]:
-    """Token counts as JSON values."""
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """Token counts as JSON values, and whose they are."""
     return {
         "input_tokens": usage.input_tokens,
         "cached_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
+        "usage_source": "counted" if usage.counted else "engine",
     }
 
 
@@ -63,6 +66,7 @@ def _attempt_fields(attempt: Attempt) -> dict[str, Any]:
         "model": attempt.model,
         "outcome": attempt.outcome.value,
         **usage_fields(attempt.usage),
+        "busy_micros": attempt.busy_micros,
         "cost_nanos": attempt.cost_nanos,
         "seconds": round(attempt.seconds, 6),
         "error": attempt.error,

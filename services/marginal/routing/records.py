@@ -1,7 +1,7 @@
 """What is known about a request after it ended: its attempts, their cost, and why they were made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from marginal.policy.deferral import Decision
@@ -47,7 +47,10 @@ class Settlement(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of one tier: its usage, its cost in nano-units, how it ended and how many seconds it took."""
+    """One call of one tier: its usage, its cost in nano-units, how it ended and how many seconds it took.
+
+    `busy_micros` is its share of the tier's busy time, in microseconds; 0 for a call that the tier did not answer.
+    """
 
     tier: Tier
     model: str
@@ -56,6 +59,7 @@ class Attempt:
     cost_nanos: int
     seconds: float
     error: str | None = None
+    busy_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ class CostRecord:
     `other_sampling` says that its tokens were drawn otherwise than when its threshold was calibrated, while the small
     tier's log-probabilities may depend on it. `admitted_at` is in seconds since the Unix epoch, by the ledger's clock.
     `reckoned_nanos` is the charge of a request that nobody lived to count, and then there are no attempts. `open` says
-    that a shadow attempt is still to come: a record with it replaces this one.
+    that a shadow attempt is still to come: a record with it replaces this one. `price_version` names the prices, and
+    `price_sources` says where each is from.
     """
 
     request_id: str
@@ -103,6 +108,8 @@ class CostRecord:
     settlement: Settlement = Settlement.SETTLED
     reckoned_nanos: int = 0
     open: bool = False
+    price_version: str = ""
+    price_sources: Mapping[Tier, str] = field(default_factory=dict)
 
     @property
     def total_nanos(self) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from marginal.errors import TierUnavailable
+from marginal.routing.busy import BusyTime
 from marginal.routing.concurrency import AdaptiveLimit, LimitRules
 from marginal.routing.policies import BypassRules
 from marginal.routing.ports import LanguageModel
@@ -21,6 +22,7 @@ class TierState:
         self.tier = tier
         self.model = model
         self.places = places or Places(AdaptiveLimit(LimitRules()), WaitingRules())
+        self.busy = BusyTime()
         self.model_name = tier.value
         self.before_sampling: bool | None = None
         """Whether its log-probabilities are the same at any temperature, as far as it is known."""

@@ -45,12 +45,13 @@ def usage_to_proto(usage: Usage) -> generation_pb2.Usage:
         input_tokens=usage.input_tokens,
         cached_input_tokens=usage.cached_input_tokens,
         output_tokens=usage.output_tokens,
+        counted=usage.counted,
     )
 
 
 def usage_from_proto(usage: generation_pb2.Usage) -> Usage:
     """Usage from the wire."""
-    return Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+    return Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.counted)
 
 
 def token_to_proto(token: Token) -> generation_pb2.Token:

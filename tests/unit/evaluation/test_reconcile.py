@@ -18,8 +18,8 @@ from marginal.telemetry.tracing import configure as configure_tracing
 from marginal.tokens import FinishReason, Tier, Usage
 
 PRICES = {
-    Tier.SMALL: Price(input_nanos=10, output_nanos=20, cached_input_nanos=1, call_nanos=5),
-    Tier.LARGE: Price(input_nanos=100, output_nanos=400),
+    Tier.SMALL: Price(10_000_000, 20_000_000, 1_000_000, call_nanos=5),
+    Tier.LARGE: Price(100_000_000, 400_000_000),
 }
 SMALL, LARGE = Usage(40, 3, 8), Usage(40, 12)
 
@@ -81,6 +81,21 @@ def test_a_lost_generation_and_a_wrong_price_are_found() -> None:
     assert (large.output_difference, large.nanos_difference) == (0, 1 - PRICES[Tier.LARGE].cost(LARGE))
     assert not small.balanced
     assert not large.balanced
+
+
+def test_time_that_is_paid_by_the_hour_is_the_routers_in_both_accounts() -> None:
+    price = Price(output_nanos_per_million=400_000, hour_nanos=3_600_000_000)
+    busy = [1, 1_500, 2_250_001]
+    attempts = [
+        {"tier": "large", **tokens(LARGE), "busy_micros": micros, "cost_nanos": price.cost(LARGE, micros)}
+        for micros in busy
+    ]
+    records = [record(str(number), attempt) for number, attempt in enumerate(attempts)]
+    logged = [generation(Tier.LARGE, LARGE)] * len(busy)
+    result = reconcile([*records, *logged], {Tier.LARGE: price})
+    assert result.charged_nanos > sum(busy)
+    assert result.balanced
+    assert not reconcile([*records, *logged[1:]], {Tier.LARGE: price}).balanced
 
 
 def test_cached_tokens_that_differ_are_found() -> None:

@@ -20,8 +20,10 @@ from unit.telemetry.spans import MemoryLog, MemoryTracing
 
 METHOD = "marginal.v1.RouterService/Generate"
 CANARY = "CANARY-7d1c"
-SMALL = Attempt(Tier.SMALL, "home-small", Outcome.ABORTED, Usage(40, 3, 8), 1_300, 0.0123456789)
-LARGE = Attempt(Tier.LARGE, "home-large", Outcome.KEPT, Usage(40, 12), 52_000, 0.25)
+SMALL = Attempt(
+    Tier.SMALL, "home-small", Outcome.ABORTED, Usage(40, 3, 8, counted=True), 1_300, 0.0123456789, None, 4_100
+)
+LARGE = Attempt(Tier.LARGE, "home-large", Outcome.KEPT, Usage(40, 12), 52_000, 0.25, busy_micros=250_000)
 DECISION = Decision(Verdict.DEFER, Reason.SCORE, "min_margin", 0.125, 0.6, 3, censored=True)
 RECORD = CostRecord(
     request_id="request-1",
@@ -35,6 +37,9 @@ RECORD = CostRecord(
     always_large_nanos=52_000,
     tier=Tier.LARGE,
     finish=FinishReason.STOP,
+    admitted_at=1_700_000_000.25,
+    price_version="0a1b2c3d4e5f",
+    price_sources={Tier.SMALL: "policy file", Tier.LARGE: "genai-prices 0.2.3 openai/gpt-4o-mini"},
 )
 
 
@@ -200,6 +205,8 @@ def test_the_cost_record_is_one_line_with_everything_in_it(recorder: OpenTelemet
                 "input_tokens": 40,
                 "cached_input_tokens": 8,
                 "output_tokens": 3,
+                "usage_source": "counted",
+                "busy_micros": 4_100,
                 "cost_nanos": 1_300,
                 "seconds": 0.012346,
                 "error": None,
@@ -211,14 +218,22 @@ def test_the_cost_record_is_one_line_with_everything_in_it(recorder: OpenTelemet
                 "input_tokens": 40,
                 "cached_input_tokens": 0,
                 "output_tokens": 12,
+                "usage_source": "engine",
+                "busy_micros": 250_000,
                 "cost_nanos": 52_000,
                 "seconds": 0.25,
                 "error": None,
             },
         ],
         "currency": "USD",
+        "price_version": "0a1b2c3d4e5f",
+        "price_sources": {"small": "policy file", "large": "genai-prices 0.2.3 openai/gpt-4o-mini"},
         "total_nanos": 53_300,
         "always_large_nanos": 52_000,
+        "wasted_nanos": 1_300,
+        "saved_nanos": -1_300,
+        "settlement": "settled",
+        "admitted_at": 1_700_000_000.25,
         "sampled": False,
         "shadow": None,
     }
@@ -291,6 +306,7 @@ def test_a_generation_is_a_span_and_a_line_of_the_model_services_own_account(
         "input_tokens": 40,
         "cached_input_tokens": 8,
         "output_tokens": 3,
+        "usage_source": "engine",
         "finish": "unsure",
         "cancelled": False,
         "tenant": None,
