@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from marginal.errors import JournalFull
 from marginal.ledger.journal import Journal
@@ -23,7 +24,7 @@ from marginal.ledger.journal_lines import (
     record_line,
     settled_of,
 )
-from marginal.ledger.ports import Expired, Settled, Store, StoreAway
+from marginal.ledger.ports import Balance, Expired, Settled, Store, StoreAway
 from marginal.ledger.recovery import Recovery, recover, replay
 from marginal.routing.holds import Ask, Grant, Scope
 from marginal.routing.records import CostRecord, DegradedReason, Settlement
@@ -96,6 +97,15 @@ class Accounts:
         """How many records the store has not heard of."""
         return len(self._unsettled)
 
+    @property
+    def directory(self) -> Path:
+        """Where the journal is."""
+        return self._journal.directory
+
+    async def balances(self, tenants: Sequence[str] = ()) -> Sequence[Balance]:
+        """As the store's. Raises StoreAway."""
+        return await self._store.balances(tenants)
+
     async def reserve(self, ask: Ask) -> Grant:
         if self._journal.full:
             raise JournalFull("cost records cannot be written: the journal's disk takes no more")
@@ -118,10 +128,10 @@ class Accounts:
 
     def settle(self, record: CostRecord) -> None:
         hold = self._open.get(record.request_id) if record.open else self._open.pop(record.request_id, None)
-        key = ""
+        key, at = "", record.admitted_at or self._clock()
         if hold is not None:
-            key, hold.counted = hold.request.key, record.total_nanos
-            record = admitted_at(record, hold.request.at)
+            key, at, hold.counted = hold.request.key, hold.request.at, record.total_nanos
+        record = admitted_at(record, at)
         self._journal.append(record_line(record, self._fields, key=key))
         settled = settled_of(record, key=key)
         if self._at_once is not None:

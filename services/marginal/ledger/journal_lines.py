@@ -60,13 +60,13 @@ def admitted_line(request: Admitted) -> Mapping[str, Any]:
 def admitted_from(line: Mapping[str, Any]) -> Admitted:
     """Reads the line again. Raises KeyError, TypeError, ValueError."""
     return Admitted(
-        request_id=str(line["request_id"]),
-        tenant=str(line["tenant"]),
-        at=float(line["at"]),
-        held_nanos=int(line["held_nanos"]),
-        scope=str(line["scope"]),
-        policy=str(line.get("policy", "")),
-        key=str(line.get("key", "")),
+        str(line["request_id"]),
+        str(line["tenant"]),
+        float(line["at"]),
+        int(line["held_nanos"]),
+        str(line["scope"]),
+        str(line.get("policy", "")),
+        str(line.get("key", "")),
     )
 
 
@@ -100,16 +100,28 @@ def settled_of(record: CostRecord, *, key: str = "") -> Settled:
 
 
 def settled_from(line: Mapping[str, Any]) -> Settled:
-    """The same of the record's line. Raises KeyError, TypeError, ValueError."""
+    """The same of the record's line. Raises KeyError, ValueError."""
     return Settled(
-        request_id=str(line["request_id"]),
-        tenant=str(line["tenant"]),
-        nanos=int(line["total_nanos"]),
+        request_id=line["request_id"],
+        tenant=line["tenant"],
+        nanos=line["total_nanos"],
         admitted_at=float(line["admitted_at"]),
         answered=line.get("error") is None,
         final=not line.get("open") and settlement_of(line) is not Settlement.EXPIRED,
-        key=str(line.get("key", "")),
+        key=line.get("key", ""),
     )
+
+
+def check_record(line: Mapping[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError for a line that is not that of a record."""
+    if not (
+        isinstance(line["request_id"], str)
+        and isinstance(line["tenant"], str)
+        and isinstance(line["total_nanos"], int)
+        and isinstance(line["admitted_at"], (int, float))
+        and isinstance(line.get("key", ""), str)
+    ):
+        raise TypeError("one of its fields is of another type")
 
 
 def settlement_of(line: Mapping[str, Any]) -> Settlement:

@@ -19,16 +19,18 @@ from marginal.ledger.journal_lines import (
     PROGRESS,
     Admitted,
     admitted_from,
+    check_record,
     marks_from,
-    settled_from,
-    settlement_of,
 )
 from marginal.routing.records import Settlement
 
 _OFFSET_BITS, _FILE_BITS = 40, 20
-_PLACE = (1 << (_OFFSET_BITS + _FILE_BITS)) - 1
+_PLACE_BITS = _OFFSET_BITS + _FILE_BITS
+_PLACE = (1 << _PLACE_BITS) - 1
+"""Where a line is: the file and its offset there. What a request's record is worth stands above that in one number."""
+
 _OPEN = 2
-_SURER = {Settlement.EXPIRED: 1, Settlement.RECOVERED: 3, Settlement.SETTLED: 4}
+_SURENESS = {Settlement.EXPIRED.value: 1, Settlement.RECOVERED.value: 3, Settlement.SETTLED.value: 4}
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ class Reading:
             self._take_record(line, place)
         elif event == ADMITTED:
             request = admitted_from(line)
-            if self._best.get(request.request_id, 0) >> (_OFFSET_BITS + _FILE_BITS) in (0, _OPEN):
+            if self._best.get(request.request_id, 0) >> _PLACE_BITS in (0, _OPEN):
                 self.unfinished[request.request_id] = request
         elif event == PROGRESS:
             for request_id, nanos in marks_from(line).items():
@@ -101,14 +103,19 @@ class Reading:
                     self.marks[request_id] = max(nanos, self.marks.get(request_id, 0))
 
     def _take_record(self, line: Mapping[str, Any], place: int) -> None:
-        settled = settled_from(line)
-        is_open = bool(line.get("open"))
-        surer = _OPEN if is_open else _SURER[settlement_of(line)]
-        better = surer << (_OFFSET_BITS + _FILE_BITS) | place
-        self._best[settled.request_id] = max(better, self._best.get(settled.request_id, 0))
+        check_record(line)
+        request_id, is_open = line["request_id"], line.get("open", False)
+        found = sureness(line) << _PLACE_BITS | place
+        if found > self._best.get(request_id, 0):
+            self._best[request_id] = found
         if not is_open:
-            self.unfinished.pop(settled.request_id, None)
-            self.marks.pop(settled.request_id, None)
+            self.unfinished.pop(request_id, None)
+            self.marks.pop(request_id, None)
+
+
+def sureness(line: Mapping[str, Any]) -> int:
+    """What a record's line is worth against others of its request. Raises KeyError."""
+    return _OPEN if line.get("open", False) else _SURENESS[line["settlement"]]
 
 
 def read_journals(directories: Sequence[Path], *, since: float = 0.0) -> Reading:

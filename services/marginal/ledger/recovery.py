@@ -3,6 +3,7 @@
 Every step may be cut off by a crash and done again: a record that was written is found, and a store counts an id once.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ async def recover(
     A store of this router alone is told of the month, a `shared` one of the last 24 hours. `now` is in seconds since
     the Unix epoch. `told` takes the records that are written here. Raises OSError when the journal cannot be read.
     """
-    reading = _read(journal.directory, now)
+    reading = await asyncio.to_thread(_read, journal.directory, now)
     since = now - DAY_SECONDS if shared else _begin(now)
     unfinished = list(reading.unfinished.values())
     charges = await _charges(store, reading, unfinished)
@@ -72,7 +73,8 @@ async def recover(
         recovered.append(settled_from(line))
     await journal.durable()
     count = 0
-    for batch in _batches(_but(charges, _settled(reading, since, with_expired=not shared))):
+    batches = _batches(_but(charges, _settled(reading, since, with_expired=not shared)))
+    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         await store.settle(batch)
         count += len(batch)
     await store.settle(recovered)

@@ -12,19 +12,10 @@ from marginal.routing.holds import Ask, Budget
 from marginal.routing.record_lines import record_fields
 from marginal.routing.records import Attempt, CostRecord, Outcome
 from marginal.tokens import FinishReason, Tier, Usage
+from unit.ledger.stored import EVENING
 
-NOW = 1_795_557_600.0
-"""2026-11-24 22:00 UTC."""
-
-
-class SettableClock:
-    """Seconds since the Unix epoch that pass only when told to."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
+NOW = EVENING
+FIELDS = record_fields
 
 
 def journal_in(directory: Path, told: list[str] | None = None, **rules: Any) -> Journal:
@@ -52,6 +43,3 @@ def final_in(*directories: Path) -> dict[str, Settled]:
     by_id = {one.request_id: one for one in settled}
     assert len(by_id) == len(settled)
     return by_id
-
-
-FIELDS = record_fields

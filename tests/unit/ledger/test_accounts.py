@@ -17,7 +17,8 @@ from marginal.ledger.memory import MemoryStore
 from marginal.ledger.ports import Settled
 from marginal.routing.holds import Grant, HoldState, Scope, Window
 from marginal.routing.records import CostRecord, DegradedReason, Settlement
-from unit.ledger.made_records import FIELDS, NOW, SettableClock, ask, final_in, journal_in, lines_in, record
+from unit.ledger.made_records import FIELDS, NOW, ask, final_in, journal_in, lines_in, record
+from unit.ledger.stored import SetClock
 from unit.ledger.stores import FlakyStore
 
 QUICK = AccountRules(retry_seconds=0.01)
@@ -29,7 +30,7 @@ class Desk:
     def __init__(
         self, directory: Path, store: MemoryStore | None = None, *, shared: bool = False, **rules: Any
     ) -> None:
-        self.clock = SettableClock()
+        self.clock = SetClock()
         self.store = store or FlakyStore(self.clock)
         self.directory = directory
         self.journal: Journal = journal_in(directory, **rules)

@@ -14,7 +14,8 @@ from marginal.ledger.memory import MemoryStore
 from marginal.ledger.recovery import Recovery
 from marginal.routing.holds import HoldState
 from marginal.routing.records import CostRecord, Settlement
-from unit.ledger.made_records import FIELDS, NOW, SettableClock, ask, final_in, journal_in, lines_in, record
+from unit.ledger.made_records import FIELDS, NOW, ask, final_in, journal_in, lines_in, record
+from unit.ledger.stored import SetClock
 from unit.ledger.stores import Crash, DeafStore, FlakyStore, Steps
 
 DAY = 86_400.0
@@ -28,10 +29,10 @@ class Life:
         directory: Path,
         shared: MemoryStore | None = None,
         *,
-        clock: SettableClock | None = None,
+        clock: SetClock | None = None,
         journal: Journal | None = None,
     ) -> None:
-        self.clock = clock or SettableClock()
+        self.clock = clock or SetClock()
         self.store = shared or FlakyStore(self.clock)
         self.journal = journal or journal_in(directory)
         self.told: list[CostRecord] = []
@@ -110,7 +111,7 @@ async def test_a_second_start_finds_nothing_to_recover_and_the_same_sums(tmp_pat
 
 
 async def test_a_shared_store_says_what_the_dead_are_charged(tmp_path: Path) -> None:
-    clock = SettableClock()
+    clock = SetClock()
     store = FlakyStore(clock)
     await Life(tmp_path, store, clock=clock).dies_of_three()
     await store.progress({"bare": 40}, lease_seconds=60)
@@ -123,7 +124,7 @@ async def test_a_shared_store_says_what_the_dead_are_charged(tmp_path: Path) -> 
 
 
 async def test_while_a_shared_store_is_away_the_journal_says_it(tmp_path: Path) -> None:
-    clock = SettableClock()
+    clock = SetClock()
     store = FlakyStore(clock)
     await Life(tmp_path, store, clock=clock).dies_of_three()
     life = Life(tmp_path, DeafStore(clock), clock=clock)
@@ -136,7 +137,7 @@ async def test_while_a_shared_store_is_away_the_journal_says_it(tmp_path: Path) 
 
 
 async def test_what_another_router_reckoned_of_the_dead_is_replaced_in_the_store_as_well(tmp_path: Path) -> None:
-    clock = SettableClock()
+    clock = SetClock()
     store = FlakyStore(clock)
     await Life(tmp_path / "mine", store, clock=clock).dies_of_three()
     clock.now += 61
@@ -163,7 +164,7 @@ async def test_only_records_of_the_month_are_told_to_a_memory_store(tmp_path: Pa
 
 
 async def test_a_shared_store_is_told_again_of_the_last_day_only(tmp_path: Path) -> None:
-    clock = SettableClock()
+    clock = SetClock()
     store = FlakyStore(clock)
     first = Life(tmp_path, store, clock=clock)
     for request_id, hours in (("old", 30), ("new", 20)):
@@ -177,7 +178,7 @@ async def test_a_shared_store_is_told_again_of_the_last_day_only(tmp_path: Path)
 
 async def test_a_dead_request_of_long_ago_still_gets_its_record(tmp_path: Path) -> None:
     await Life(tmp_path).dies_of_three()
-    clock = SettableClock()
+    clock = SetClock()
     clock.now += 100 * DAY
     life = Life(tmp_path, clock=clock)
     await life.accounts.recover()
@@ -203,7 +204,7 @@ class MortalJournal(Journal):
 @pytest.mark.parametrize("is_shared", [False, True])
 @pytest.mark.parametrize("at", range(17))
 async def test_a_crash_at_any_step_of_recovery_changes_nothing(tmp_path: Path, at: int, is_shared: bool) -> None:
-    clock = SettableClock()
+    clock = SetClock()
     store = FlakyStore(clock) if is_shared else None
     await Life(tmp_path, store, clock=clock).dies_of_three()
     steps = Steps(at)
@@ -233,7 +234,7 @@ async def test_a_crash_at_any_step_of_a_life_leaves_one_record_of_every_request(
     tmp_path: Path, at: int, is_shared: bool
 ) -> None:
     """F35 and F36: whatever was reserved is charged once, and what the store holds afterwards is in the journals."""
-    clock, steps = SettableClock(), Steps(at)
+    clock, steps = SetClock(), Steps(at)
     store = FlakyStore(clock) if is_shared else None
     journal = MortalJournal(tmp_path, tell=[].append)
     journal.steps = steps
