@@ -24,6 +24,7 @@ from marginal.ledger.journal_lines import (
 )
 from marginal.ledger.ports import Settled, Store, StoreAway
 from marginal.ledger.reading import Reading, read_journals
+from marginal.ledger.retelling import RETOLD_SECONDS
 from marginal.routing.records import CostRecord, Settlement
 
 BATCH = 500
@@ -53,16 +54,17 @@ async def recover(
 ) -> Recovery:
     """Gives every request that died with this router its record, then tells the store what was spent.
 
-    A store of this router alone is told of the month, a `shared` one of the last 24 hours. `now` is in seconds since
+    A store of this router alone is told of the month, a `shared` one of the last 24 hours; of a dead request of long
+    ago only when it still knows it, since it has charged it and forgotten otherwise. `now` is in seconds since
     the Unix epoch. `told` takes the records that are written here. Raises OSError when the journal cannot be read.
     """
     reading = await asyncio.to_thread(_read, journal.directory, now)
     since = now - DAY_SECONDS if shared else _begin(now)
     unfinished = list(reading.unfinished.values())
-    charges = await _charges(store, reading, unfinished)
-    recovered = []
+    by_store = await _charged(store, unfinished)
+    recovered: dict[str, Settled] = {}
     for request in unfinished:
-        nanos = charges[request.request_id]
+        nanos = _charge(request, reading, by_store)
         if reading.has_record(request.request_id):
             line = after_its_shadow(reading.record(request.request_id), nanos)
         else:
@@ -70,21 +72,22 @@ async def recover(
             line = record_line(record, fields, key=request.key)
             told(record)
         journal.append(line)
-        recovered.append(settled_from(line))
+        recovered[request.request_id] = settled_from(line)
     await journal.durable()
     count = 0
-    batches = _batches(_but(charges, _settled(reading, since, with_expired=not shared)))
+    batches = _batches(_but(recovered, _settled(reading, since, with_expired=not shared)))
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         await store.settle(batch)
         count += len(batch)
-    await store.settle(recovered)
-    await _acknowledge(store, charges)
+    known = now - RETOLD_SECONDS if shared else since
+    await store.settle([one for one in recovered.values() if one.admitted_at >= known or one.request_id in by_store])
+    await _acknowledge(store, recovered)
     return Recovery(
         lines=reading.lines,
         damaged=reading.damaged,
         settled=count,
-        recovered=list(charges),
-        recovered_nanos=sum(one.nanos for one in recovered),
+        recovered=list(recovered),
+        recovered_nanos=sum(one.nanos for one in recovered.values()),
     )
 
 
@@ -93,22 +96,25 @@ def replay(directory: Path, now: float) -> Iterator[Sequence[Settled]]:
     return _batches(_settled(_read(directory, now), _begin(now), with_expired=True))
 
 
-async def _charges(store: Store, reading: Reading, unfinished: Sequence[Admitted]) -> Mapping[str, int]:
-    """What each request is charged: as the store says, else what it had cost, else all that was held."""
+async def _charged(store: Store, unfinished: Sequence[Admitted]) -> Mapping[str, int]:
+    """What the store has charged for requests that it still knows."""
     try:
         expired = await store.expire([request.request_id for request in unfinished]) if unfinished else ()
     except StoreAway:
-        expired = ()
-    by_store = {one.request_id: one.charged_nanos for one in expired}
-    charges = {}
-    for request in unfinished:
-        mark = reading.marks.get(request.request_id, 0)
-        if reading.has_record(request.request_id):
-            counted = settled_from(reading.record(request.request_id)).nanos
-            charges[request.request_id] = mark if mark > counted else max(counted, request.held_nanos)
-        else:
-            charges[request.request_id] = max(by_store.get(request.request_id, 0), mark) or request.held_nanos
-    return charges
+        return {}
+    return {one.request_id: one.charged_nanos for one in expired}
+
+
+def _charge(request: Admitted, reading: Reading, by_store: Mapping[str, int]) -> int:
+    """What a dead request is charged: as the store says, else what it had cost, else all that was held.
+
+    One that was answered already had its shadow attempt left, of which a mark beyond its record tells.
+    """
+    mark = reading.marks.get(request.request_id, 0)
+    if not reading.has_record(request.request_id):
+        return max(by_store.get(request.request_id, 0), mark) or request.held_nanos
+    counted = settled_from(reading.record(request.request_id)).nanos
+    return mark if mark > counted else max(counted, request.held_nanos)
 
 
 async def _acknowledge(store: Store, request_ids: Iterable[str]) -> None:

@@ -1,21 +1,23 @@
 """A router that starts again goes on where its last life ended: budgets continue, the dead are charged once."""
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engines.valkey import ValkeyProcess
 from marginal.ledger.accounts import Accounts
 from marginal.ledger.conservation import differences, not_once
 from marginal.ledger.journal import Journal
 from marginal.ledger.memory import MemoryStore
+from marginal.ledger.ports import Settled, Store
 from marginal.ledger.recovery import Recovery
 from marginal.routing.holds import HoldState
 from marginal.routing.records import CostRecord, Settlement
 from unit.ledger.made_records import FIELDS, NOW, ask, final_in, journal_in, lines_in, record
-from unit.ledger.stored import SetClock
+from unit.ledger.stored import SetClock, open_store
 from unit.ledger.stores import Crash, DeafStore, FlakyStore, Steps
 
 DAY = 86_400.0
@@ -27,23 +29,27 @@ class Life:
     def __init__(
         self,
         directory: Path,
-        shared: MemoryStore | None = None,
+        shared: Store | None = None,
         *,
         clock: SetClock | None = None,
         journal: Journal | None = None,
     ) -> None:
         self.clock = clock or SetClock()
-        self.store = shared or FlakyStore(self.clock)
+        own = FlakyStore(self.clock)
+        self.store = shared or own
         self.journal = journal or journal_in(directory)
         self.told: list[CostRecord] = []
-        at_once = None if shared else lambda one: self.store.book.settle(one, self.clock())
+
+        def at_once(settled: Settled) -> None:
+            own.book.settle(settled, self.clock())
+
         self.accounts = Accounts(
             self.store,
             self.journal,
             fields=FIELDS,
             currency="USD",
             clock=self.clock,
-            at_once=at_once,
+            at_once=None if shared else at_once,
             told=self.told.append,
         )
 
@@ -66,6 +72,13 @@ DEATHS = {"done": 70, "marked": 30, "bare": 1_000, "shadowed": 1_000}
 
 def nanos_of(directory: Path) -> Mapping[str, int]:
     return {request_id: one.nanos for request_id, one in final_in(directory).items()}
+
+
+async def bury(directory: Path, store: Store, clock: SetClock) -> None:
+    """Another router's keeper looks after the dead, once."""
+    life = Life(directory, store, clock=clock)
+    await life.accounts.keep()
+    life.journal.close()
 
 
 async def committed(store: Any) -> int:
@@ -184,6 +197,58 @@ async def test_a_dead_request_of_long_ago_still_gets_its_record(tmp_path: Path) 
     await life.accounts.recover()
     life.journal.close()
     assert nanos_of(tmp_path) == DEATHS
+
+
+async def test_a_shared_store_that_has_charged_a_dead_request_and_forgotten_it_is_not_told_again(
+    tmp_path: Path,
+) -> None:
+    clock = SetClock()
+    first = Life(tmp_path, FlakyStore(clock), clock=clock)
+    await first.accounts.reserve(ask("dead"))
+    first.journal.close()
+    clock.now += 3 * DAY
+    forgetful = MemoryStore(clock)
+    life = Life(tmp_path, forgetful, clock=clock)
+    assert (await life.accounts.recover()).recovered == ["dead"]
+    assert await committed(forgetful) == 0
+    life.journal.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "valkey"])
+async def test_two_routers_die_in_turn_over_one_store_and_money_is_conserved(
+    tmp_path: Path, kind: str, valkey_server: ValkeyProcess
+) -> None:
+    clock = SetClock()
+    async with AsyncExitStack() as closing:
+        store = await open_store(kind, clock, valkey_server, closing)
+        for name in ("left", "right", "left", "right", "left"):
+            life = Life(tmp_path / name, store, clock=clock)
+            await life.accounts.recover()
+            for number in range(20):
+                request_id = f"{name}-{clock.now:.0f}-{number}"
+                await life.accounts.reserve(ask(request_id))
+                life.accounts.progress(request_id, number)
+                if number % 3:
+                    life.accounts.settle(record(request_id, nanos=10 * number, open=number % 3 == 1))
+            await life.accounts.keep()
+            await life.accounts.keep()
+            await life.accounts.settled(5)
+            life.journal.close()
+            clock.now += 61
+            await bury(tmp_path / "idle", store, clock)
+        for name in ("left", "right"):
+            life = Life(tmp_path / name, store, clock=clock)
+            await life.accounts.recover()
+            life.journal.close()
+        directories = [tmp_path / name for name in ("left", "right", "idle")]
+        final = final_in(*directories)
+        admitted = [
+            line["request_id"] for each in directories for line in lines_in(each) if line["event"] == "admitted"
+        ]
+        assert len(admitted) == 100
+        assert not not_once(admitted, iter(final))
+        assert not differences(final.values(), [], await store.balances())
+        assert await store.expire() == []
 
 
 class MortalJournal(Journal):
