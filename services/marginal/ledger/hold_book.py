@@ -114,6 +114,8 @@ class HoldBook:
             purse.committed += settled.nanos - hold.charged
         hold.state, hold.charged = HoldState.SETTLED, settled.nanos
         hold.answered, hold.final = settled.answered, settled.final
+        if settled.key and settled.answered:
+            self._give_key(settled.key, hold)
 
     def expire(self, request_ids: Iterable[str], now: float) -> Sequence[Expired]:
         """As `Store.expire`."""
@@ -166,12 +168,15 @@ class HoldBook:
         """A request that this ledger never held: it was admitted before the ledger began."""
         purses = self._purses_at(settled.tenant, settled.admitted_at, now)
         hold = Hold(settled.request_id, settled.tenant, Grant(0, Scope.FULL, settled.admitted_at), purses)
-        first = self._keys.get((settled.tenant, settled.key))
-        if settled.key and settled.answered and (first is None or not first.has_key):
-            hold.key = settled.key
-            self._keys[settled.tenant, settled.key] = hold
         self._remember(hold, now)
         return hold
+
+    def _give_key(self, key: str, hold: Hold) -> None:
+        """Gives a free key to a request that was answered; what was asked under it may not be known any more."""
+        first = self._keys.get((hold.tenant, key))
+        if first is None or not first.has_key:
+            hold.key, hold.fingerprint = key, ""
+            self._keys[hold.tenant, key] = hold
 
     def _close(self, hold: Hold, now: float) -> None:
         for purse in hold.purses:

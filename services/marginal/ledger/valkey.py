@@ -130,8 +130,8 @@ class ValkeyStore:
         return str(await self._link.command("GET", self._link.key("epoch")) or "")
 
     async def found(self, epoch: str) -> str:
-        before = await self._link.command("SET", self._link.key("epoch"), _identifier("epoch", epoch), "NX", "GET")
-        return str(before or epoch)
+        await self._link.command("SET", self._link.key("epoch"), _identifier("epoch", epoch), "NX")
+        return await self.epoch()
 
     def join(self, epoch: str) -> None:
         self._epoch = epoch

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 
 from engines.valkey import ValkeyProcess
 from marginal.ledger.memory import MemoryStore
@@ -42,10 +43,15 @@ async def open_store(kind: str, clock: SetClock, server: ValkeyProcess, closing:
 
 
 def open_valkey(
-    server: ValkeyProcess, clock: SetClock | None = None, *, timeout_seconds: float = PATIENT_SECONDS
+    server: ValkeyProcess | str,
+    clock: SetClock | None = None,
+    *,
+    timeout_seconds: float = PATIENT_SECONDS,
+    **files: Path,
 ) -> ValkeyStore:
-    """A router's way to the server; without a clock by the server's own."""
-    client = open_client(server.url, timeout_seconds=timeout_seconds)
+    """A router's way to a server, or to a URL; without a clock by the server's own."""
+    url = server if isinstance(server, str) else server.url
+    client = open_client(url, timeout_seconds=timeout_seconds, **files)
     return ValkeyStore(client, timeout_seconds=timeout_seconds, now=clock)
 
 

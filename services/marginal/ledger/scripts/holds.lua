@@ -65,14 +65,14 @@ local function add(tenant, at, spans, held, committed)
   end
 end
 
--- States: H held, E expired, S settled. Scopes: F full, S small. The key is a hash, "-" is none.
+-- States: H held, E expired, S settled. Scopes: F full, S small.
 local function unpack_hold(text)
   if not text then return nil end
-  local state, tenant, admitted, held, scope, mark, charged, answered, final, key = string.match(
-    text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local state, tenant, admitted, held, scope, mark, charged, answered, final = string.match(
+    text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   return {
     state = state, tenant = tenant, admitted = admitted, held = tonumber(held), scope = scope, mark = tonumber(mark),
-    charged = tonumber(charged), answered = answered == '1', final = final == '1', key = key,
+    charged = tonumber(charged), answered = answered == '1', final = final == '1',
   }
 end
 
@@ -81,7 +81,7 @@ local function load_hold(id) return unpack_hold(call('GET', TAG .. ':hold:' .. i
 local function save_hold(id, hold, lives)
   local text = table.concat({
     hold.state, hold.tenant, hold.admitted, whole(hold.held), hold.scope, whole(hold.mark), whole(hold.charged),
-    hold.answered and '1' or '0', hold.final and '1' or '0', hold.key,
+    hold.answered and '1' or '0', hold.final and '1' or '0',
   }, ' ')
   call('SET', TAG .. ':hold:' .. id, text, 'EX', lives)
 end

@@ -47,7 +47,7 @@ end
 
 local hold = {
   state = 'H', tenant = tenant, admitted = format('%.6f', NOW), held = held, scope = scope, mark = 0,
-  charged = 0, answered = false, final = false, key = key,
+  charged = 0, answered = false, final = false,
 }
 save_hold(id, hold, OPEN)
 lease(id, seconds)

@@ -5,14 +5,7 @@ for place = 2, #ARGV, 7 do
   if not hold then
     hold = {
       state = 'S', tenant = ARGV[place + 1], admitted = ARGV[place + 3], held = 0, scope = 'F', mark = 0, charged = 0,
-      key = '-',
     }
-    if key ~= '-' and ARGV[place + 4] == '1' and not owner(key) then
-      hold.key = key
-      own(key, '-', id, REMEMBERED)
-    end
-  elseif hold.key ~= '-' and not hold.final then
-    call('EXPIRE', TAG .. ':key:' .. hold.key, REMEMBERED)
   end
   if not hold.final then
     local at = tonumber(hold.admitted)
@@ -22,5 +15,8 @@ for place = 2, #ARGV, 7 do
     hold.state, hold.charged = 'S', nanos
     hold.answered, hold.final = ARGV[place + 4] == '1', ARGV[place + 5] == '1'
     save_hold(id, hold, REMEMBERED)
+    if key ~= '-' and hold.answered then
+      if owner(key) then call('EXPIRE', TAG .. ':key:' .. key, REMEMBERED) else own(key, '-', id, REMEMBERED) end
+    end
   end
 end
