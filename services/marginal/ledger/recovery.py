@@ -22,13 +22,14 @@ from marginal.ledger.journal_lines import (
     record_line,
     settled_from,
 )
-from marginal.ledger.ports import Settled, Store, StoreAway
+from marginal.ledger.ports import REMEMBERED_SECONDS, Settled, Store, StoreAway
 from marginal.ledger.reading import Reading, read_journals
-from marginal.ledger.retelling import RETOLD_SECONDS
 from marginal.routing.records import CostRecord, Settlement
 
 BATCH = 500
 DAY_SECONDS = 86_400.0
+KNOWN_SECONDS = REMEMBERED_SECONDS - 3_600.0
+"""A shared store still knows requests that were admitted within so many seconds, whatever became of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ async def recover(
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         await store.settle(batch)
         count += len(batch)
-    known = now - RETOLD_SECONDS if shared else since
+    known = now - KNOWN_SECONDS if shared else since
     await store.settle([one for one in recovered.values() if one.admitted_at >= known or one.request_id in by_store])
     await _acknowledge(store, recovered)
     return Recovery(

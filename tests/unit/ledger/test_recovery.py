@@ -1,5 +1,10 @@
 """A router that starts again goes on where its last life ended: budgets continue, the dead are charged once."""
 
+import random
+import subprocess
+import sys
+import textwrap
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -21,6 +26,7 @@ from unit.ledger.stored import SetClock, open_store
 from unit.ledger.stores import Crash, DeafStore, FlakyStore, Steps
 
 DAY = 86_400.0
+TESTS = Path(__file__).parents[2]
 
 
 class Life:
@@ -320,3 +326,71 @@ async def test_a_crash_at_any_step_of_a_life_leaves_one_record_of_every_request(
     assert not differences(final.values(), [], await life.store.balances())
     assert await life.store.expire() == []
     assert set((await life.store.states(list(DEATHS))).values()) <= {HoldState.SETTLED, HoldState.EXPIRED}
+
+
+LIVING = """
+    import asyncio, random, sys, time
+    from pathlib import Path
+    from marginal.ledger.accounts import AccountRules, Accounts
+    from marginal.ledger.memory import MemoryStore
+    from unit.ledger.made_records import FIELDS, ask, journal_in, record
+
+    async def request(accounts, request_id, draw):
+        grant = await accounts.reserve(ask(request_id))
+        nanos = draw.randrange(1, 1_000)
+        for mark in range(0, nanos, 100):
+            accounts.progress(request_id, mark)
+            await asyncio.sleep(0.001 * draw.random())
+        accounts.settle(record(request_id, nanos=nanos))
+        print(request_id, nanos, flush=True)
+
+    async def main(directory, draw):
+        journal, store = journal_in(directory, file_bytes=20_000), MemoryStore(time.time)
+        accounts = Accounts(
+            store, journal, fields=FIELDS, currency="USD", clock=time.time, rules=AccountRules(progress_seconds=0.01),
+            at_once=lambda one: store.book.settle(one, time.time()),
+        )
+        async with journal.running(), accounts.running():
+            for turn in range(1_000_000):
+                await asyncio.gather(*(request(accounts, f"{turn}-{number}", draw) for number in range(16)))
+
+    asyncio.run(main(Path(sys.argv[1]), random.Random(int(sys.argv[2]))))
+"""
+
+
+def settled_until_killed(directory: Path, seed: int, kill_at: int) -> dict[str, int]:
+    """What a router says that it has settled, before and while it is killed."""
+    settled: dict[str, int] = {}
+    with subprocess.Popen(  # noqa: S603 (our own interpreter)
+        [sys.executable, "-c", textwrap.dedent(LIVING), str(directory), str(seed)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=TESTS,
+        env={"PYTHONPATH": f"{TESTS}:{TESTS.parent / 'services'}"},
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            request_id, nanos = line.split()
+            settled[request_id] = int(nanos)
+            if len(settled) == kill_at:
+                process.kill()
+    return settled
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_router_killed_at_any_moment_has_charged_every_request_once(tmp_path: Path, seed: int) -> None:
+    """F35 and F36 by SIGKILL: what was settled is as it was told, and what was under way is reckoned."""
+    kill_at = random.Random(seed).randrange(1, 600)  # noqa: S311
+    settled = settled_until_killed(tmp_path, seed, kill_at)
+    assert len(settled) >= kill_at
+    clock = SetClock(time.time())
+    life = Life(tmp_path, clock=clock)
+    recovery = await life.accounts.recover()
+    life.journal.close()
+    final = final_in(tmp_path)
+    assert {request_id: final[request_id].nanos for request_id in settled} == settled
+    admitted = [line["request_id"] for line in lines_in(tmp_path) if line["event"] == "admitted"]
+    closing = [line["request_id"] for line in lines_in(tmp_path) if line["event"] == "cost_record"]
+    assert not not_once(admitted, closing)
+    assert 0 < len(recovery.recovered) <= 16
+    assert not differences(final.values(), [], await life.store.balances())
