@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,24 @@ async def answer(client: RouterClient, prompt: str, **how: Any) -> tuple[str, An
 
 @asynccontextmanager
 async def deployed(
-    state_dir: Path, *, small: str, large: str, ready: bool = True, policy_file: Path | None = None
+    state_dir: Path,
+    *,
+    small: str,
+    large: str,
+    ready: bool = True,
+    policy_file: Path | None = None,
+    router: tuple[str, ...] = (),
 ) -> AsyncIterator[Deployment]:
-    """Starts the three services and, when `ready`, waits until the tiers and the router are SERVING."""
+    """Starts the three services and, when `ready`, waits until the tiers and the router are SERVING.
+
+    `router` are further arguments of the router's.
+    """
     plan = Plan(Pair(small, large), "127.0.0.1:0", None, None, policy_file, state_dir, Exporter.FILE, None)
     async with AsyncExitStack() as stack:
         deployment = Deployment({})
         for program in reversed(programs(plan)):
-            running = await start(program)
+            further = router if program.name == ROUTER else ()
+            running = await start(replace(program, arguments=(*program.arguments, *further)))
             stack.push_async_callback(running.drain)
             deployment.running[program.name] = running
         for name in (LARGE, SMALL, ROUTER) if ready else ():
