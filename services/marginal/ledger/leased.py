@@ -19,9 +19,9 @@ from typing import Any, Protocol, TypeVar
 
 from marginal.errors import LedgerUnavailable
 from marginal.ledger.breaker import Breaker, State, Transition
-from marginal.ledger.outbox import Outbox
+from marginal.ledger.outbox import BATCH, Outbox
 from marginal.ledger.ports import Balance, Expired, Settled, SharedStore, StoreAway, StoreEmptied
-from marginal.ledger.retelling import LONGEST_SECONDS, RETOLD_SECONDS, EpochFile, Replay, retell
+from marginal.ledger.retelling import EpochFile, Replay, retell
 from marginal.ledger.slices import Slices
 from marginal.routing.holds import Ask, Grant, HoldState
 
@@ -79,7 +79,6 @@ class LeasedStore:
         self._look_seconds = look_seconds
         self._breaker = Breaker(self._tell, closed=False)
         self._kept = epochs
-        self._since = clock() - RETOLD_SECONDS
         self._known = False
         self._said: str | None = None
         self._sending = asyncio.Lock()
@@ -186,7 +185,7 @@ class LeasedStore:
             await self._joined.wait()
             await asyncio.sleep(LINGER_SECONDS)
             self._filled.clear()
-            if self._breaker.closed and not await self._trying(self._flush):
+            if self._breaker.closed and (not await self._trying(self._flush) or len(self._outbox)):
                 self._filled.set()
 
     async def _recognise(self) -> None:
@@ -207,16 +206,22 @@ class LeasedStore:
         self._outbox.recall(self._ticks())
         await self._flush()
         await self._shared.acknowledge(NOTHING)  # a store that is full, or another's replica, refuses writes only
-        while self._outbox.spilled:
-            await self._retell(since=self._since)
 
     async def _retell(self, *, since: float) -> None:
-        self._outbox.spilled = False
-        await retell(self._shared, self._replay, since=since)
+        self._outbox.spilled = None
+        try:
+            async for told in retell(self._shared, self._replay, since=since):
+                self._slices.told(one.request_id for one in told if one.final)
+        except BaseException:
+            self._outbox.spill(since)
+            raise
 
     async def _flush(self) -> None:
+        """Sends what is there now: what comes meanwhile may come faster than it can be sent."""
         async with self._sending:
-            while len(self._outbox):
+            if (since := self._outbox.spilled) is not None:
+                await self._retell(since=since)
+            for _ in range(0, len(self._outbox), BATCH):
                 parcel = self._outbox.parcel()
                 if parcel.settled:
                     await self._shared.settle(parcel.settled)
@@ -262,8 +267,6 @@ class LeasedStore:
             self._joined.clear()
             self._opened.set()
             if self._said is None:
-                if self._known:
-                    self._since = self._clock() - LONGEST_SECONDS
                 self._log.warning(AWAY, because=transition.because, then="asked again until it is back")
             self._said = transition.because
 

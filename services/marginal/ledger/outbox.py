@@ -1,8 +1,9 @@
 """What a store is still to be told: kept while it is away, and sent in batches while it is there.
 
 Pure. It keeps the newest mark of an open hold and the newest record of a request. Beyond MOST_RECORDS the oldest
-records are let go and `spilled` says so: they are in the journal too and must be told from there. What was sent in the
-last RECALL_SECONDS is remembered, since a store that fails over may have lost it. `now` is in seconds of any clock.
+records are let go, and `spilled` says when the first of them was admitted: they are in the journal too and must be told
+from there. What was sent in the last RECALL_SECONDS is remembered, since a store that fails over may have lost it.
+`now` is in seconds of any clock.
 """
 
 from collections import deque
@@ -14,7 +15,7 @@ from marginal.ledger.ports import Settled
 MOST_RECORDS = 50_000
 MOST_SENT = 2_048
 RECALL_SECONDS = 300.0
-BATCH = 256
+BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,10 @@ class Outbox:
         self._acknowledged: dict[str, None] = {}
         self._lease_seconds = 0.0
         self._sent: deque[tuple[float, Settled]] = deque(maxlen=MOST_SENT)
-        self.spilled = False
+        self.spilled: float | None = None
 
     def __len__(self) -> int:
-        return len(self._settled) + len(self._marks) + len(self._acknowledged)
+        return len(self._settled) + len(self._marks) + len(self._acknowledged) + (self.spilled is not None)
 
     def settle(self, settled: Iterable[Settled]) -> None:
         """Puts records in; one that is final is not replaced by one that is not."""
@@ -50,8 +51,11 @@ class Outbox:
                 self._settled[one.request_id] = one
             self._marks.pop(one.request_id, None)
         while len(self._settled) > self._most_records:
-            del self._settled[next(iter(self._settled))]
-            self.spilled = True
+            self.spill(self._settled.pop(next(iter(self._settled))).admitted_at)
+
+    def spill(self, admitted_at: float) -> None:
+        """What was admitted since then must be told from the journal."""
+        self.spilled = admitted_at if self.spilled is None else min(self.spilled, admitted_at)
 
     def progress(self, marks: Mapping[str, int], lease_seconds: float) -> None:
         """Puts marks of open holds in; they never go down."""

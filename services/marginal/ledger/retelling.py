@@ -1,15 +1,15 @@
 """Tells a store again what a journal says was spent, as far back as it must be told and no further.
 
-A store remembers closed requests for REMEMBERED_SECONDS: within them telling again changes nothing, and a request older
-than that would count once more. So one that knows this journal is told the last days only, and one that has begun anew
-is told everything.
+A store remembers closed requests for `ports.REMEMBERED_SECONDS`: within them telling again changes nothing, and a
+request older than that would count once more. So one that has begun anew is told everything, and one that knows this
+journal only what it may lack.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
-from marginal.ledger.ports import REMEMBERED_SECONDS, Settled, Store
+from marginal.ledger.ports import Settled, Store
 
 Replay = Callable[[], Iterable[Sequence[Settled]]]
 """Gives what the journal says was spent in this month, in batches of some hundred; it is read in a thread.
@@ -17,17 +17,17 @@ Replay = Callable[[], Iterable[Sequence[Settled]]]
 A request that is under way may be among it as its whole hold, not final.
 """
 
-LONGEST_SECONDS = 3_600.0
-"""No request is under way for longer."""
-RETOLD_SECONDS = REMEMBERED_SECONDS - LONGEST_SECONDS
-"""How far back an earlier life of a router may be told again; what it left untold before that stays untold."""
 
+async def retell(store: Store, replay: Replay, *, since: float) -> AsyncIterator[Sequence[Settled]]:
+    """Tells a store what was admitted since then, in seconds since the Unix epoch; gives it as it is told.
 
-async def retell(store: Store, replay: Replay, *, since: float) -> None:
-    """Tells a store what was admitted since then, in seconds since the Unix epoch. Raises StoreAway."""
+    Raises StoreAway, and what reading the journal raises.
+    """
     batches = iter(replay())
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-        await store.settle([one for one in batch if one.admitted_at >= since])
+        told = [one for one in batch if one.admitted_at >= since]
+        await store.settle(told)
+        yield told
 
 
 class EpochFile:

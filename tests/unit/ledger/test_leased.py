@@ -1,6 +1,7 @@
 """A router goes on while its store of budgets is away, within a slice, and the store knows all of it afterwards."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -173,6 +174,24 @@ async def test_everything_of_an_outage_is_counted_once_when_it_is_over(store: Fr
     assert router.spent == 87
 
 
+async def test_a_store_that_is_back_is_joined_even_though_more_comes_than_it_can_be_told(store: FragileStore) -> None:
+    router = ARouter(store)
+    async with router.leased.running():
+        store.away = True
+        await router.request("first", 0)
+
+        async def flood() -> None:
+            for number in itertools.count():
+                await router.leased.settle([Settled(str(number), "acme", 0, NOW)])
+                await asyncio.sleep(0.001)
+
+        flooding = asyncio.create_task(flood())
+        store.away, store.seconds = False, 0.02
+        await router.goes(joined=True)
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
+
+
 async def test_a_request_that_was_refused_after_all_holds_nothing_at_the_store(store: FragileStore) -> None:
     router = ARouter(store)
     async with router.leased.running():
@@ -314,6 +333,25 @@ async def test_what_is_too_much_to_be_kept_is_told_from_the_journal(store: Fragi
         await router.goes(joined=True)
         assert await router.leased.drained(1.0)
     assert await store.money() == (19, 0)
+
+
+async def test_a_journal_that_cannot_be_read_leaves_the_store_away(store: FragileStore) -> None:
+    class Unreadable(ARouter):
+        broken = True
+
+        def replay(self) -> Iterator[Sequence[Settled]]:
+            if self.broken:
+                raise OSError("gone")
+            return super().replay()
+
+    router = Unreadable(store)
+    async with router.leased.running():
+        await router.request("a")
+        assert router.log.events == [AWAY]
+        router.broken = False
+        await router.goes(joined=True)
+        assert await router.leased.drained(1.0)
+    assert await store.money() == (10, 0)
 
 
 async def test_a_failover_that_lost_the_last_writes_is_told_of_them(store: FragileStore) -> None:
