@@ -63,6 +63,10 @@ class Line:
         """Stands a waiter in the line."""
         self._waiters[criticality][waiter] = None
 
+    def is_anyone_after(self, criticality: Criticality) -> bool:
+        """Whether somebody less critical waits."""
+        return criticality is Criticality.CRITICAL and bool(self._waiters[Criticality.SHEDDABLE])
+
     def leave(self, waiter: Waiter, criticality: Criticality) -> None:
         """Takes a waiter out, if it is in."""
         self._waiters[criticality].pop(waiter, None)
@@ -113,8 +117,12 @@ class Places:
 
     @property
     def full(self) -> bool:
-        """Whether somebody who came now might be sent away: there is no place, and no room in the line."""
+        """Whether there is no place and the line is as long as it may be."""
         return self.under_way >= self.limit.limit and len(self._line) >= self._room
+
+    def full_for(self, criticality: Criticality) -> bool:
+        """Whether one who came now would be sent away at once: it is full, and nobody less critical waits."""
+        return self.full and not self._line.is_anyone_after(criticality)
 
     @property
     def _room(self) -> int:

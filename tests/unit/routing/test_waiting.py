@@ -126,7 +126,10 @@ async def test_in_a_full_line_a_critical_newcomer_takes_the_stand_of_a_sheddable
     places, order = Places(SetLimit(1), WaitingRules(seconds=30.0, deadline_share=1.0, per_place=1.0)), list[str]()
     [holder] = await calling(places, order, "holder")
     [sheddable] = await calling(places, order, "sheddable", criticality=SHEDDABLE)
+    assert places.full_for(SHEDDABLE)
+    assert not places.full_for(CRITICAL)
     [critical] = await calling(places, order, "critical")
+    assert places.full_for(CRITICAL)
     with pytest.raises(Overloaded):
         await sheddable.task
     await holder.leave()
