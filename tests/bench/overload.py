@@ -3,6 +3,8 @@
 Router, two model services and the loader are processes of their own, over gRPC. Requests are sent by a schedule, at
 random from a seed and whatever becomes of them, and timed from when they were due: 0.7, 1, 2, 4 times the capacity of
 the small tier and back to 0.7. Sent away is whoever is told UNAVAILABLE, lost whoever is told nothing in time.
+
+On a machine that does other work, figures are of that: run it under `chrt -r 1`. Its own lateness is told on stderr.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from marginal.backends.script_names import scripted_model
 from marginal.entrypoints.engines import evidence
@@ -51,6 +54,9 @@ CAPACITY = SLOTS / (FIRST_MS + (TOKENS - 1) * STEP_MS) * 1000
 
 MAX_CALLS = 256
 """As model services have it by default."""
+
+LATE_MS = 20.0
+"""A loader that is later than this had too little of the processor, and so had the router."""
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -146,7 +152,7 @@ async def _process(*arguments: str, stdout: int | None = None) -> AsyncIterator[
             await process.wait()
 
 
-async def measure(state_dir: Path, *, seconds: float, seed: int) -> dict[str, object]:
+async def measure(state_dir: Path, *, seconds: float, seed: int) -> dict[str, Any]:
     """Starts everything, sends all phases and gives what the loader wrote."""
     policy_file = state_dir / "bench.toml"
     policy_file.write_text(POLICY)
@@ -166,10 +172,21 @@ async def measure(state_dir: Path, *, seconds: float, seed: int) -> dict[str, ob
     return dict(json.loads(written))
 
 
-def report(told: dict[str, object], *, seconds: float, as_json: bool) -> None:
-    phases = [[Served(**one) for one in phase] for phase in told.pop("phases")]  # type: ignore[attr-defined]
+def report(told: dict[str, Any], *, seconds: float, as_json: bool) -> None:
+    """Prints the course, and beside it what tells whether to believe it and what each request cost the router."""
+    phases = [[Served(**one) for one in phase] for phase in told["phases"]]
     made = course("router", phases, LOADS, seconds=seconds, settle=SETTLE_SHARE * seconds)
-    print("aside: " + json.dumps(told), file=sys.stderr)  # noqa: T201
+    one, four, rates = made.at(1.0), made.at(4.0), told["router_cpu"]
+    served = rates[LOADS.index(1.0)] / one.goodput
+    shed = (rates[LOADS.index(4.0)] - served * four.goodput) / max(1.0, four.shed)
+    for line in (
+        f"faults {told['faults']}",
+        f"loader {told['loader_cpu']:.2f} of a core, late by {told['late_p99_ms']:.1f} ms (p99)",
+        f"router ms of a core per request: answered {1000 * served:.1f} (1x), sent away {1000 * shed:.1f} (4x)",
+    ):
+        print(line, file=sys.stderr)  # noqa: T201
+    if told["late_p99_ms"] > LATE_MS:
+        print("the machine was too busy: do not believe these figures", file=sys.stderr)  # noqa: T201
     show([made], capacity=CAPACITY, subject="", as_json=as_json)
 
 
