@@ -93,6 +93,11 @@ class Accounts:
         return len(self._open)
 
     @property
+    def writable(self) -> bool:
+        """Whether records can be written down; while they cannot, only the small tier is paid for."""
+        return self._journal.writable
+
+    @property
     def unsettled(self) -> int:
         """How many records the store has not heard of."""
         return len(self._unsettled)

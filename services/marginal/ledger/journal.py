@@ -28,13 +28,18 @@ Tell = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class JournalRules:
     """When a file is full, in bytes; how many lines may wait in memory for the disk; how often, in seconds, it is tried
-    again.
+    again. A journal that is gone with its process needs no `sync`, and of its files only the newest `most_files`.
     """
 
     file_bytes: int = 64_000_000
     most_waiting: int = 10_000
     retry_seconds: float = 1.0
+    sync: bool = True
+    most_files: int | None = None
 
+
+PASSING_RULES = JournalRules(sync=False, most_files=2)
+"""For a journal that nobody keeps: it bounds the disk, and nobody waits for it."""
 
 DEFAULT_RULES = JournalRules()
 
@@ -166,6 +171,8 @@ class Journal:
             self._file = -1
         self._number, self._size = self._number + 1, 0
         self._open()
+        if self._rules.most_files is not None:
+            journal_file(self.directory, self._number - self._rules.most_files).unlink(missing_ok=True)
 
     def _open(self) -> None:
         path = journal_file(self.directory, self._number)
@@ -188,7 +195,8 @@ class Journal:
         upto, lines, retired = self._taken, len(self._unsynced), tuple(self._retired)
         file, directory = self._file, -1 if self._is_listed else self._directory
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, _sync_all, (*retired, file), directory)
+            if self._rules.sync:
+                await asyncio.get_running_loop().run_in_executor(self._thread, _sync_all, (*retired, file), directory)
         except OSError as error:
             self._lost_trust(error)
         else:

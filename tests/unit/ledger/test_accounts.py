@@ -223,6 +223,7 @@ async def test_f42_while_the_disk_is_full_only_the_small_tier_is_paid_for(tmp_pa
             first = await desk.accounts.reserve(ask("1"))
             assert first.scope is Scope.FULL
             second = await desk.accounts.reserve(ask("2"))
+            assert not desk.accounts.writable
             assert second == Grant(10, Scope.SMALL, NOW, blocked=DegradedReason.LEDGER_WRITE)
             assert await desk.held() == 1_010
             desk.accounts.settle(record("1", nanos=70))

@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marginal.errors import ConfigurationError
-from marginal.ledger.journal import Journal
+from marginal.ledger.journal import PASSING_RULES, Journal
 from unit.ledger.made_records import journal_in, lines_in
 
 SERVICES = Path(__file__).parents[3] / "services"
@@ -96,6 +97,17 @@ def test_a_full_file_is_followed_by_the_next(tmp_path: Path) -> None:
     assert files[:2] == ["journal-00000001.jsonl", "journal-00000002.jsonl"]
     assert all((tmp_path / name).stat().st_size <= 100 for name in files)
     assert [line["n"] for line in lines_in(tmp_path)] == list(range(30))
+
+
+async def test_a_journal_that_nobody_keeps_bounds_its_disk_and_lets_nobody_wait(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, tell=[].append, rules=replace(PASSING_RULES, file_bytes=100))
+    async with journal.running():
+        for number in range(30):
+            journal.append({"event": "test", "n": number})
+            await journal.durable()
+    numbers = [line["n"] for line in lines_in(tmp_path)]
+    assert numbers == list(range(numbers[0], 30))
+    assert len(numbers) < 10
 
 
 def test_a_journal_goes_on_in_its_last_file(tmp_path: Path) -> None:
