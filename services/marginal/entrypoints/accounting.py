@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from marginal.routing.record_lines import record_fields
 from marginal.routing.tenants import Tenants
 from marginal.telemetry.logs import Log
 
+Share = Callable[[ValkeyStore], AbstractAsyncContextManager[None]]
 EPOCH_FILE = "epoch"
 UNKEPT = "cost records are kept in the log only, and budgets begin anew with every start: give --journal"
 DRAIN_SECONDS = 5.0
@@ -41,9 +42,18 @@ class LedgerOptions:
 
 @asynccontextmanager
 async def accounting(
-    options: LedgerOptions, *, currency: str, tenants: Callable[[], Tenants], recorder: Recorder, log: Log
+    options: LedgerOptions,
+    *,
+    currency: str,
+    tenants: Callable[[], Tenants],
+    share: Share,
+    recorder: Recorder,
+    log: Log,
 ) -> AsyncIterator[Accounts]:
-    """The ledger of one router, recovered from its journal. Raises ConfigurationError naming the option."""
+    """The ledger of one router, recovered from its journal. Raises ConfigurationError naming the option.
+
+    With a shared store `share` keeps what was learnt in it as well.
+    """
     async with AsyncExitStack() as stack:
         directory = options.journal
         if directory is None:
@@ -67,7 +77,7 @@ async def accounting(
             memory = MemoryStore(time.time)
             ledger = accounts(memory, lambda settled: memory.book.settle(settled, time.time()))
         else:
-            ledger = await _shared(options, directory, tenants(), currency, accounts, stack, log)
+            ledger = await _shared(options, directory, tenants(), currency, accounts, share, stack, log)
         recovery = await ledger.recover()
         if recovery.lines:
             log.info(
@@ -88,6 +98,7 @@ async def _shared(
     tenants: Tenants,
     currency: str,
     accounts: Callable[[LeasedStore, None], Accounts],
+    share: Share,
     stack: AsyncExitStack,
     log: Log,
 ) -> Accounts:
@@ -112,5 +123,6 @@ async def _shared(
         most_overspent=None if most is None else f"{most / NANOS_PER_UNIT:g} {currency} per router",
     )
     await stack.enter_async_context(store.running())
+    await stack.enter_async_context(share(shared))
     stack.push_async_callback(store.drained, DRAIN_SECONDS)
     return ledger
