@@ -14,6 +14,7 @@ from rich.text import Text
 
 from marginal.entrypoints import reaching
 from marginal.entrypoints.cli_options import STATE_DIR, AsJson, StateDir
+from marginal.entrypoints.price_words import prices_as_json, prices_in_words
 from marginal.entrypoints.running import admin_address
 from marginal.entrypoints.wording import amounts, as_json, bulleted
 from marginal.errors import ConfigurationError, InvalidRequest, ModelFault
@@ -218,9 +219,16 @@ def _accepted(path: Path, policies: Policies) -> RenderableType:
             Text(f"  {policy.name}{f' · task {task}' if task else ''}: {one.score}, {one.rule.name}, {one.rule.says}")
             for task, one in criteria
         ]
+    lines += [Text(f"  {line}") for line in prices_in_words(policies.by_name[policies.default])]
     return Group(*lines)
 
 
 def _check_as_json(path: Path, policies: Policies | None, problem: str) -> dict[str, object]:
     names = {name: policy.version for name, policy in policies.by_name.items()} if policies else {}
-    return {"file": str(path), "good": policies is not None, "problem": problem or None, "policies": names}
+    return {
+        "file": str(path),
+        "good": policies is not None,
+        "problem": problem or None,
+        "policies": names,
+        "prices": prices_as_json(policies.by_name[policies.default]) if policies else None,
+    }
