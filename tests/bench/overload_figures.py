@@ -122,7 +122,7 @@ def show(courses: Sequence[Course], *, capacity: float, subject: str, as_json: b
         return
     console = Console()
     console.print(_points(courses, capacity, subject))
-    console.print(_ratios(courses, subject))
+    console.print(_ratios(courses, capacity, subject))
 
 
 def _plain(each: Course) -> dict[str, object]:
@@ -164,13 +164,22 @@ def _points(courses: Sequence[Course], capacity: float, subject: str) -> Table:
     return table
 
 
-def _ratios(courses: Sequence[Course], subject: str) -> Table:
+def _ratios(courses: Sequence[Course], capacity: float, subject: str) -> Table:
     table = Table(title="ratios; asked for: goodput >= 0.9, p99 <= 3, recovery <= 10 s, sent away <= 0.1", box=None)
     table.add_column(subject, overflow="fold")
-    for heading in ("goodput\n2x/peak", "4x/peak", "p99\n2x/0.7x", "4x/0.7x", "sent away\np99/p50", "recovery\ns"):
+    for heading in (
+        "peak/\ncapacity",
+        "goodput\n2x/peak",
+        "4x/peak",
+        "p99\n2x/0.7x",
+        "4x/0.7x",
+        "sent away\np99/p50",
+        "recovery\ns",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in courses:
         ratios = (
+            each.peak / capacity,
             *(each.goodput_ratio(load) for load in (2.0, 4.0)),
             *(each.p99_ratio(load) for load in (2.0, 4.0)),
             each.shed_ratio(2.0),
