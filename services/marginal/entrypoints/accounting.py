@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marginal.ledger.accounts import Accounts
-from marginal.ledger.journal import Journal
+from marginal.ledger.journal import DEFAULT_RULES, PASSING_RULES, Journal
 from marginal.ledger.leased import LeasedStore
 from marginal.ledger.memory import MemoryStore
 from marginal.ledger.ports import Settled
@@ -59,7 +59,8 @@ async def accounting(
         if directory is None:
             log.warning(UNKEPT)
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marginal-journal-")))
-        journal = Journal(directory, tell=lambda sentence: log.warning(sentence))
+        rules = DEFAULT_RULES if options.journal is not None else PASSING_RULES
+        journal = Journal(directory, tell=lambda sentence: log.warning(sentence), rules=rules)
         await stack.enter_async_context(journal.running())
 
         def accounts(store: MemoryStore | LeasedStore, at_once: Callable[[Settled], None] | None) -> Accounts:
