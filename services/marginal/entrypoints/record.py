@@ -22,6 +22,7 @@ from marginal.evaluation.run_writer import RunWriter
 from marginal.policy.evidence import MOST_ALTERNATIVES
 from marginal.policy.scores import SCORES, judge
 from marginal.pricing import Price
+from marginal.routing.busy import BusyTime
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import Generation, Message, ModelDescription, Role, Sampling, Tier, Token, Usage
 from marginal.transport import model_servicer
@@ -72,6 +73,7 @@ class Reply:
     usage: Usage
     seconds: float
     first_token_seconds: float | None
+    busy_micros: int
 
     @property
     def text(self) -> str:
@@ -145,6 +147,7 @@ class Asking:
         self._alternatives = {Tier.SMALL: alternatives, Tier.LARGE: 0}
         self._tiers = tiers
         self._again_after_seconds = again_after_seconds
+        self._busy = {tier: BusyTime() for tier in tiers}
 
     async def row(self, question: Question) -> Row:
         """Asks, and once more when that failed. Raises MarginalError."""
@@ -171,15 +174,20 @@ class Asking:
         )
         tokens: list[Token] = []
         usage, first, finish, started = Usage(), None, None, time.perf_counter()
-        async with aclosing(self._tiers[tier].generate(generation, timeout=self._plan.timeout_seconds)) as chunks:
-            async for chunk in chunks:
-                if chunk.tokens and first is None:
-                    first = time.perf_counter() - started
-                tokens += chunk.tokens
-                usage, finish = chunk.usage, chunk.finish
+        began = self._busy[tier].begin(started)
+        try:
+            async with aclosing(self._tiers[tier].generate(generation, timeout=self._plan.timeout_seconds)) as chunks:
+                async for chunk in chunks:
+                    if chunk.tokens and first is None:
+                        first = time.perf_counter() - started
+                    tokens += chunk.tokens
+                    usage, finish = chunk.usage, chunk.finish
+        finally:
+            ended = time.perf_counter()
+            busy_micros = self._busy[tier].end(began, ended)
         if finish is None:
             raise BackendProtocol(f"the {tier.value} model ended its answer without saying why")
-        return Reply(tuple(tokens), usage, time.perf_counter() - started, first)
+        return Reply(tuple(tokens), usage, ended - started, first, busy_micros)
 
     def _graded(self, question: Question, small: Reply, large: Reply) -> Row:
         agrees = self._grade(small.text, large.text)
@@ -200,7 +208,7 @@ class Asking:
         return TierResult(
             correct=correct,
             usage=reply.usage,
-            cost_nanos=self._plan.prices[tier].cost(reply.usage),
+            cost_nanos=self._plan.prices[tier].cost(reply.usage, reply.busy_micros),
             seconds=reply.seconds,
             first_token_seconds=reply.first_token_seconds,
             text=reply.text if self._plan.texts else None,

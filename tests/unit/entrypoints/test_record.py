@@ -10,7 +10,7 @@ from evidence import sure
 from marginal.entrypoints.record import Asking, Plan
 from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, TierUnavailable
 from marginal.evaluation.questions import Question
-from marginal.pricing import Price
+from marginal.pricing import MICROS_PER_HOUR, Price
 from marginal.tokens import Chunk, Evidence, FinishReason, Generation, ModelDescription, Sampling, Tier, Token, Usage
 
 QUESTION = Question("1", "quiz", "which river?", "Ebro", ("Ebro", "Etna"))
@@ -68,6 +68,12 @@ async def test_both_tiers_are_asked_and_only_the_small_one_for_evidence() -> Non
     assert row.tokens == (sure(0.5, text="Ebro"),)
     assert row.choices == QUESTION.choices
     assert "mean_margin" in row.scores
+
+
+async def test_a_tier_that_is_paid_by_the_hour_is_paid_for_the_time_it_took() -> None:
+    plan = replace(PLAN, prices=PLAN.prices | {Tier.LARGE: Price(hour_nanos=MICROS_PER_HOUR)})
+    row = await asking(Answering(sure(0.5)), Answering(Token("Ebro")), plan=plan).row(QUESTION)
+    assert row.large.cost_nanos == pytest.approx(row.large.seconds * 1e6, abs=1)
 
 
 async def test_the_large_answer_is_the_label_when_wanted() -> None:
