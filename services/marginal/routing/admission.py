@@ -43,7 +43,7 @@ class Admission:
         if deadline - now < policy.degrade.small_floor_seconds:
             raise DeadlineTooShort(f"there are {max(0.0, deadline - now):.3g} s left, which is too little for any tier")
         mode = policy.effective_mode(request.mode)
-        if self.tiers[Tier.LARGE if mode is Mode.LARGE_ONLY else Tier.SMALL].places.full:
+        if self.tiers[Tier.LARGE if mode is Mode.LARGE_ONLY else Tier.SMALL].places.full_for(request.criticality):
             raise Overloaded("there is no room now, retry shortly")
         with self.limits.admitted(request.tenant, now) as place:
             worst = worst_case(policy, request.generation, mode=mode, tiers=self.tiers, seconds=deadline - now)

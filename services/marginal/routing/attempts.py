@@ -79,7 +79,7 @@ class RunningAttempt:
 
     def _cut_off(self, chunk: Chunk) -> Chunk:
         beyond = len(chunk.tokens) - self._left
-        paid = replace(chunk.usage, output_tokens=max(0, chunk.usage.output_tokens - beyond))
+        paid = replace(chunk.usage, output_tokens=max(0, chunk.usage.output_tokens - beyond), counted=True)
         return Chunk(chunk.tokens[: self._left], paid, FinishReason.LENGTH)
 
     async def _next_chunk(self) -> Chunk | None:
@@ -130,9 +130,9 @@ async def attempting(
     except ModelFault as error:
         fault, running.outcome = type(error).__name__, Outcome.FAILED
         hasty = running.given_up and clock() - started < policy.degrade.silence_seconds
-        if isinstance(error, Overloaded):
-            place.dropped()
-        elif not hasty:
+        if isinstance(error, Overloaded) or (running.given_up and not running.answered):
+            place.dropped()  # silence is all that shows of a tier with a long queue of its own
+        if not hasty and not isinstance(error, Overloaded):
             state.failed(clock())
         if committed():
             raise StreamInterrupted(f"the {state.tier.value} tier failed after part of its answer was sent") from error

@@ -84,6 +84,8 @@ class Journey:
         """Asks the large tier in place of the small one, as far as the bypass goes."""
         self._decision = Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE)
         blocked = self.terms.blocked
+        if blocked is None and not self.terms.may_defer():
+            blocked = DegradedReason.DEFERRAL_CAP
         if blocked is not None or self.request.criticality is Criticality.SHEDDABLE:
             why = blocked.value if blocked else "a sheddable request does not bypass it"
             raise TierUnavailable(f"the small tier cannot be had: {small_fault}; the large one is not asked ({why})")
@@ -146,6 +148,8 @@ class Journey:
             return self.terms.blocked
         if self.tiers[Tier.LARGE].looks_down(now, retry_seconds=rules.retry_seconds):
             return DegradedReason.LARGE_UNAVAILABLE
+        if self.tiers[Tier.LARGE].places.full_for(self.request.criticality):
+            return DegradedReason.OVERLOADED
         return DegradedReason.DEADLINE if self.deadline - now < rules.large_floor_seconds else None
 
     def _degrade(self, reason: DegradedReason) -> None:

@@ -44,7 +44,7 @@ class WaitingRules:
     deadline_share: float = 0.25
     hasty_seconds: float = 0.02
     calm_seconds: float = 1.0
-    per_place: float = 0.5
+    per_place: float = 4.0
     newest_first: bool = False
     retry_seconds: float = 1.0
 
