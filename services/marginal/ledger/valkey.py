@@ -7,7 +7,7 @@ be a rebuild from the journals. Works on a cluster's node too, since all keys ha
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from valkey.asyncio import Valkey
 
@@ -66,29 +66,30 @@ class ValkeyStore:
         await self._link.close()
 
     async def reserve(self, ask: Ask, *, lease_seconds: float) -> Grant:
-        limits = (ask.budget.limits.get(window, "") for window in _WINDOWS)
-        answer = await self._link.run(
-            "reserve",
+        if not self._epoch:
+            raise _emptied()
+        words = (
             self._epoch,
             _identifier("request_id", ask.request_id),
             _tenant(ask.tenant),
             ask.small_nanos,
             ask.full_nanos,
             lease_seconds,
-            *limits,
+            *(ask.budget.limits.get(window, _NOTHING) for window in _WINDOWS),
             _hashed(ask.tenant, ask.key),
             _hashed(ask.fingerprint),
         )
-        return _granted(answer)
+        answer = await self._link.run("reserve", " ".join(map(str, words)))
+        return _granted(answer.split(" "))
 
     async def progress(self, marks: Mapping[str, int], *, lease_seconds: float) -> None:
         for batch in _batches(tuple(marks.items())):
-            told = (word for request_id, mark in batch for word in (_identifier("request_id", request_id), mark))
+            told = (f"{_identifier('request_id', request_id)} {mark}" for request_id, mark in batch)
             await self._link.run("progress", lease_seconds, *told)
 
     async def settle(self, settled: Sequence[Settled]) -> None:
         for batch in _batches(settled):
-            await self._link.run("settle", *(word for one in batch for word in _told(one)))
+            await self._link.run("settle", *map(_told, batch))
 
     async def expire(self, request_ids: Sequence[str] = ()) -> Sequence[Expired]:
         for named in _batches(request_ids):
@@ -145,14 +146,14 @@ class ValkeyStore:
         return None if text is None else str(text)
 
 
-def _granted(answer: Sequence[Any]) -> Grant:
+def _granted(answer: Sequence[str]) -> Grant:
     """The grant in an answer of `reserve.lua`, or the error it stands for."""
     match answer:
         case ["granted", scope, held, admitted]:
             blocked = DegradedReason.BUDGET if scope == "S" else None
             return Grant(int(held), _SCOPES[scope], float(admitted), blocked)
         case ["exceeded", place, now]:
-            window, at = _WINDOWS[place - 1], float(now)
+            window, at = _WINDOWS[int(place) - 1], float(now)
             raise BudgetExceeded(window.value, reset_seconds=window.ends(at) - at)
         case ["in_progress", request_id]:
             raise in_progress(request_id)
@@ -160,17 +161,24 @@ def _granted(answer: Sequence[Any]) -> Grant:
             raise already_answered(request_id)
         case ["reused"]:
             raise key_reused()
-    raise StoreEmptied("the budget store is not in the epoch that was joined: it must be told what was spent first")
+    raise _emptied()
 
 
-def _told(settled: Settled) -> Iterator[str | int]:
-    yield _identifier("request_id", settled.request_id)
-    yield _tenant(settled.tenant)
-    yield settled.nanos
-    yield f"{settled.admitted_at:.6f}"
-    yield int(settled.answered)
-    yield int(settled.final)
-    yield _hashed(settled.tenant, settled.key)
+def _emptied() -> StoreEmptied:
+    return StoreEmptied("the budget store is not in the epoch that was joined: it must be told what was spent first")
+
+
+def _told(settled: Settled) -> str:
+    words = (
+        _identifier("request_id", settled.request_id),
+        _tenant(settled.tenant),
+        settled.nanos,
+        f"{settled.admitted_at:.6f}",
+        int(settled.answered),
+        int(settled.final),
+        _hashed(settled.tenant, settled.key),
+    )
+    return " ".join(map(str, words))
 
 
 def _spending(balances: Iterable[Balance]) -> Sequence[Balance]:

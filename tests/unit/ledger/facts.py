@@ -3,7 +3,7 @@
 Nothing here keeps a state: every question walks the facts from the first to the last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from marginal.ledger.ports import Settled
@@ -78,7 +78,18 @@ class Standing:
 
 def standing(facts: Sequence[Fact], request_id: str) -> Standing | None:
     """How a request stands; None when the facts do not name it."""
-    own = [fact for fact in facts if fact.request_id == request_id]
+    return _standing([fact for fact in facts if fact.request_id == request_id])
+
+
+def standings(facts: Sequence[Fact]) -> dict[str, Standing]:
+    """How every request stands that the facts name."""
+    own: dict[str, list[Fact]] = {}
+    for fact in facts:
+        own.setdefault(fact.request_id, []).append(fact)
+    return {name: found for name, one in own.items() if (found := _standing(one)) is not None}
+
+
+def _standing(own: Sequence[Fact]) -> Standing | None:
     hold = next((fact for fact in own if isinstance(fact, Admitted)), None)
     told = [fact for fact in own if isinstance(fact, Told)]
     expired = next((fact for fact in own if isinstance(fact, Expired)), None)
@@ -100,17 +111,9 @@ def standing(facts: Sequence[Fact], request_id: str) -> Standing | None:
     return Standing(hold.tenant, hold.at, HoldState.HELD, hold.held, 0, lease_until=lease_until)
 
 
-def standings(facts: Sequence[Fact]) -> dict[str, Standing]:
-    """How every request stands that the facts name."""
-    names = dict.fromkeys(fact.request_id for fact in facts)
-    return {name: found for name in names if (found := standing(facts, name)) is not None}
-
-
-def money(facts: Sequence[Fact], tenant: str, window: Window, period: str) -> tuple[int, int]:
+def money(all_of_them: Iterable[Standing], tenant: str, window: Window, period: str) -> tuple[int, int]:
     """What is committed and held: the final charges, and the open holds, of the requests admitted in the period."""
-    own = [
-        one for one in standings(facts).values() if one.tenant == tenant and window.period(one.admitted_at) == period
-    ]
+    own = [one for one in all_of_them if one.tenant == tenant and window.period(one.admitted_at) == period]
     return sum(one.charged for one in own), sum(one.held for one in own)
 
 

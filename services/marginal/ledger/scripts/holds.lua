@@ -1,7 +1,7 @@
 -- What every script begins with: the clock, the calendar, and how holds and money are kept.
 --
 -- KEYS[1] is the store's hash tag, so that all keys are in one slot. ARGV[1] is "" for the server's own clock, or the
--- moment to act at (tests). Money is below 2^53, and therefore exact; it is written with %.0f, never by tostring.
+-- moment to act at (tests); the others are words joined by spaces, which cost less on the way. Money is below 2^53, and therefore exact; it is written with %.0f, never by tostring.
 --
 --   TAG:hold:ID            one hold, fields joined by spaces: see `unpack_hold`
 --   TAG:key:HASH           fingerprint and id of the request that has an idempotency key

@@ -1,7 +1,8 @@
--- ARGV: now, lease, then of each: id, mark
+-- ARGV: now, lease, then of each: "id mark"
 local seconds = tonumber(ARGV[2])
-for place = 3, #ARGV, 2 do
-  local id, mark = ARGV[place], tonumber(ARGV[place + 1])
+for place = 3, #ARGV do
+  local id, mark = string.match(ARGV[place], '^(%S+) (%S+)$')
+  mark = tonumber(mark)
   local hold = load_hold(id)
   if hold and hold.state == 'H' then
     if mark > hold.mark then

@@ -1,15 +1,17 @@
--- ARGV: now, epoch, id, tenant, small, full, lease, limits of hour, day and month ("" is none), key, fingerprint
-local epoch, id, tenant = ARGV[2], ARGV[3], ARGV[4]
-local small, full, seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local key, fingerprint = ARGV[11], ARGV[12]
+-- ARGV: now, "epoch id tenant small full lease hour day month key fingerprint" ("-" is none)
+local epoch, id, tenant, small, full, seconds, hour, day, month, key, fingerprint = string.match(
+  ARGV[2], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+small, full, seconds = tonumber(small), tonumber(full), tonumber(seconds)
+local limits = { tonumber(hour), tonumber(day), tonumber(month) }
 
-if epoch == '' or call('GET', TAG .. ':epoch') ~= epoch then return { 'emptied' } end
+local function answer(...) return redis.status_reply(table.concat({ ... }, ' ')) end
+local function granted(hold) return answer('granted', hold.scope, whole(hold.held), hold.admitted) end
 
-local function granted(hold) return { 'granted', hold.scope, whole(hold.held), hold.admitted } end
+if call('GET', TAG .. ':epoch') ~= epoch then return answer('emptied') end
 
 local before = load_hold(id)
 if before then
-  if before.state ~= 'H' or before.tenant ~= tenant then return { 'answered', id } end
+  if before.state ~= 'H' or before.tenant ~= tenant then return answer('answered', id) end
   lease(id, seconds)
   return granted(before)
 end
@@ -17,14 +19,14 @@ end
 if key ~= '-' then
   local first, hold, asked = owner(key)
   if first then
-    if asked ~= '-' and asked ~= fingerprint then return { 'reused' } end
-    return { hold.state == 'H' and 'in_progress' or 'answered', first }
+    if asked ~= '-' and asked ~= fingerprint then return answer('reused') end
+    return answer(hold.state == 'H' and 'in_progress' or 'answered', first)
   end
 end
 
 local room, spans = {}, periods(NOW)
 for place = 1, 3 do
-  local limit = tonumber(ARGV[7 + place])
+  local limit = limits[place]
   if limit then
     local money = call('HMGET', money_key(tenant, spans[place]), 'c', 'h')
     room[place] = limit - (money[1] or 0) - (money[2] or 0)
@@ -42,7 +44,7 @@ local scope, held = 'F', full
 if lacking(full) then
   scope, held = 'S', small
   local place = lacking(small)
-  if place then return { 'exceeded', place, format('%.6f', NOW) } end
+  if place then return answer('exceeded', place, format('%.6f', NOW)) end
 end
 
 local hold = {
