@@ -79,7 +79,8 @@ class Store(Protocol):
 
     async def expire(self, request_ids: Sequence[str] = ()) -> Sequence[Expired]:
         """Expires holds whose lease is over, and the named ones whatever their lease: charged at their mark, or whole
-        when there is none. Gives every expired hold that nobody has acknowledged, those of earlier calls included.
+        when there is none. Gives every expired hold that nobody has acknowledged, those of earlier calls included; a
+        shared store gives up on one after 40 days.
         """
         ...
 
