@@ -88,6 +88,7 @@ async def test_characters_of_several_tokens_come_whole_and_every_token_is_counte
         tokens = [token for chunk in heard for token in chunk.tokens]
         assert "".join(token.text for token in tokens).encode("utf-8")  # no half of a character
         assert [chunk.usage.output_tokens for chunk in heard if chunk.tokens][-1:] == [len(tokens)][: len(tokens)]
+        assert not any(chunk.usage.counted for chunk in heard)  # they are the engine's own
         kept_back += sum(not token.text for token in tokens)
     assert kept_back
 

@@ -48,6 +48,7 @@ class ChatEvents:
         self._rowed = self._silent = False
         self._ends_unseen = False
         self._told = False
+        self._told_output = 0
 
     @property
     def begun(self) -> bool:
@@ -62,14 +63,14 @@ class ChatEvents:
     @property
     def usage(self) -> Usage:
         """What the answer has used by now, up to the deciding token if there is one."""
-        return Usage(self._input, self._output, self._cached)
+        return self._usage(self._output)
 
     @property
     def last(self) -> Chunk:
         """The finish as a chunk, with what the engine has told by now; only for an answer that has ended."""
         unseen = self._ends_unseen and not self._told and self._output < self._asked_output
         output = self._output + 1 if unseen else self._output
-        return Chunk((), Usage(self._input, output, self._cached), self._finish, self._times)
+        return Chunk((), self._usage(output), self._finish, self._times)
 
     def read(self, event: Event) -> tuple[Chunk, ...]:
         """Gives the chunks of one event: none, tokens, a finish, or both. Raises InvalidRequest, ModelFault."""
@@ -156,7 +157,14 @@ class ChatEvents:
         if told_output >= max(1, counted) and self._finish is not FinishReason.UNSURE and self._true(told_output):
             counted = told_output
             self._told = self._finish is not None
+        if told_output == counted:
+            self._told_output = counted
         self._output = max(self._output, counted)
+
+    def _usage(self, output: int) -> Usage:
+        """The counts so far, which are the engine's if it has told them of just so many tokens."""
+        told = self._input_told and self._told_output == output
+        return Usage(self._input, output, self._cached, counted=not told)
 
     def _ends_by_itself(self, choice: Event) -> bool:
         """Whether the answer stopped at a token of which nothing came, neither text nor a row of its own."""

@@ -29,7 +29,8 @@ _WRONG_SHAPE = (KeyError, TypeError, ValueError, IndexError, AttributeError, Ove
 class TgiEvents:
     """One answer as it comes. Prompt tokens are known at its end, or from `counted`; until then they are a `low` guess.
 
-    A count that was reported never falls. When nobody has told it in the end it is `supposed`.
+    A count that was reported never falls. When nobody has told it in the end it is `supposed`. Usage is the engine's
+    once it has told at the end what was seen; that of an answer cut short is counted.
     """
 
     def __init__(self, generation: Generation, *, low: int, supposed: int) -> None:
@@ -38,7 +39,7 @@ class TgiEvents:
         self._alternatives = generation.alternatives
         self._input_tokens = low
         self._supposed = supposed
-        self._told = False
+        self._told = self._agreed = False
         self._output_tokens = 0
 
     def counted(self, input_tokens: int) -> None:
@@ -131,9 +132,10 @@ class TgiEvents:
         """Takes the engine's counts as far as they do not contradict what was seen."""
         if isinstance(input_tokens, int) and isinstance(output_tokens, int) and output_tokens >= self._output_tokens:
             self.counted(input_tokens)
+            self._agreed = self._told and output_tokens == self._output_tokens
 
     def _usage(self) -> Usage:
-        return Usage(self._input_tokens, self._output_tokens)
+        return Usage(self._input_tokens, self._output_tokens, counted=not self._agreed)
 
 
 def _text(value: object) -> str:

@@ -70,6 +70,51 @@ def test_an_engine_that_does_not_count_is_counted_for() -> None:
     assert (last.usage.output_tokens, last.finish) == (2, FinishReason.LENGTH)
 
 
+def told(*, output: int, prompt: int = 3) -> dict[str, Any]:
+    return {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": output}}
+
+
+def test_usage_is_the_engines_for_as_long_as_it_tells_it_and_else_counted() -> None:
+    events = ChatEvents(asking(), input_tokens=2)
+    sources = []
+    for one in (event(entry("a"), predicted=1), {"choices": [{"text": "b"}]}, event(entry("c"), predicted=3)):
+        events.take(one)
+        sources.append(events.usage.counted)
+    assert sources == [False, True, False]
+
+
+def test_usage_of_an_answer_whose_engine_tells_it_at_the_end_is_counted_until_then() -> None:
+    events = ChatEvents(asking(), input_tokens=2)
+    events.take({"choices": [{"text": "a", "finish_reason": "length"}]})
+    assert events.last.usage.counted
+    events.take(told(output=1))
+    assert not events.last.usage.counted
+
+
+@pytest.mark.parametrize(
+    "usage", [told(output=0), told(output=1), told(output=2, prompt=0), told(output=10**9), {"choices": []}]
+)
+def test_usage_that_is_missing_or_cannot_be_true_is_counted_and_never_0(usage: dict[str, Any]) -> None:
+    events = ChatEvents(asking(), input_tokens=2)
+    events.take({"choices": [{"text": "a"}]})
+    events.take({"choices": [{"text": "b", "finish_reason": "length"}]})
+    events.take(usage)
+    assert events.last.usage.counted
+    assert events.last.usage.output_tokens == 2
+    assert events.last.usage.input_tokens >= 2
+
+
+def test_usage_up_to_a_deciding_token_is_the_engines_if_it_told_just_that() -> None:
+    deciding = asking(early_stop=EarlyStop("min_margin", 0, 0.5))
+    first = ChatEvents(deciding)
+    first.take(event(entry("a", -0.69, top=(-0.69, -0.7)), predicted=1))
+    both = ChatEvents(deciding)
+    both.take(event(entry("a", -0.69, top=(-0.69, -0.7)), entry("b"), predicted=2))
+    assert [events.last.finish for events in (first, both)] == [FinishReason.UNSURE] * 2
+    assert [events.last.usage.output_tokens for events in (first, both)] == [1, 1]
+    assert [events.last.usage.counted for events in (first, both)] == [False, True]
+
+
 END = {"token": "<|end|>", "logprob": -0.1, "top_logprobs": []}
 EMPTY = END | {"token": "", "bytes": []}
 

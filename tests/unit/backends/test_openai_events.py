@@ -205,7 +205,11 @@ def test_a_closed_engine_without_logprobs_and_with_usage_at_the_end() -> None:
         generation=asking(alternatives=0),
     )
     assert tokens_of(chunks) == [Token("Hello"), Token(" there, you")]
-    assert [chunk.usage for chunk in chunks] == [Usage(3, 1), Usage(3, 2), Usage(21, 6)]
+    assert [chunk.usage for chunk in chunks] == [
+        Usage(3, 1, counted=True),
+        Usage(3, 2, counted=True),
+        Usage(21, 6),
+    ]
 
 
 def test_rows_that_nobody_asked_for_are_no_evidence() -> None:
@@ -288,7 +292,7 @@ def test_the_deciding_token_is_the_last_that_counts_and_its_prompt_is_counted_to
     event = chat("ab", row("a", -0.69, -0.70), row("b", -0.1, -3.0), usage=counted(9, 2))
     chunks = answer(event, generation=asking(early_stop=rule))
     assert texts_of(chunks) == ["a"]
-    assert chunks[-1] == Chunk((), Usage(9, 1), FinishReason.UNSURE)
+    assert chunks[-1] == Chunk((), Usage(9, 1, counted=True), FinishReason.UNSURE)
 
 
 LOGPROBS = st.floats() | st.none() | st.integers() | st.text(max_size=2) | st.just(-9999.0)

@@ -102,6 +102,12 @@ async def test_the_prompt_is_counted_before_the_first_token(model: TextGeneratio
     assert {chunk.usage.input_tokens for chunk in chunks} == {chunks[-1].usage.input_tokens}
 
 
+async def test_usage_is_counted_until_the_engine_tells_it_with_the_last_token(model: TextGenerationInference) -> None:
+    *before, last = await chunks_of(model, asking("one two three"))
+    assert all(chunk.usage.counted for chunk in before)
+    assert not last.usage.counted
+
+
 async def test_a_close_reaches_the_engine_at_once(model: TextGenerationInference, server: DialectServer) -> None:
     chunks = model.generate(asking("slowly"))
     await anext(chunks)

@@ -207,6 +207,7 @@ async def test_a_model_that_does_not_stop_is_cut_off_where_it_was_told_to(per_ch
     assert sum(len(delta.tokens) for delta in cascade.deltas) == attempt.usage.output_tokens == 5
     assert record.total_nanos <= cascade.ledger.asked[0].full_nanos
     assert PRICES[Tier.SMALL].cost(attempt.usage) == record.total_nanos
+    assert attempt.usage.counted
 
 
 async def test_the_steps_of_a_deferred_request_are_told_in_order() -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from marginal.errors import BackendProtocol, InvalidRequest
 from marginal.policy.scores import QUANTILE, SCORES
-from marginal.tokens import EarlyStop, Evidence, Generation, Message, ModelDescription, Role, Sampling
+from marginal.tokens import EarlyStop, Evidence, Generation, Message, ModelDescription, Role, Sampling, Usage
+from marginal.transport.generation_messages import usage_from_proto, usage_to_proto
 from marginal.transport.model_messages import (
     description_from_proto,
     description_to_proto,
@@ -36,6 +37,11 @@ def arrived(generation: Generation) -> Generation:
 def test_a_rule_arrives_whole(rule: EarlyStop | None) -> None:
     asked = Generation(ASKED.messages, ASKED.sampling, 5, ASKED.choices, rule)
     assert arrived(asked) == asked
+
+
+@pytest.mark.parametrize("usage", [Usage(12, 3, 4), Usage(12, 3, 4, counted=True)])
+def test_usage_arrives_with_whose_count_it_is(usage: Usage) -> None:
+    assert usage_from_proto(usage_to_proto(usage)) == usage
 
 
 def test_a_router_that_names_no_quantile_means_the_default() -> None:
