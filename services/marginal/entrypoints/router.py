@@ -138,6 +138,7 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             plan.ledger,
             currency=book.policies.currency,
             tenants=lambda: tenants.tenants,
+            share=keeper.sharing,
             recorder=recorder,
             log=own.log,
         )
