@@ -1,11 +1,11 @@
 """How the commands of `marginal` reach services that want an API key or speak TLS: options before the command."""
 
 import time
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from marginal.errors import ConfigurationError
@@ -41,21 +41,23 @@ TlsKey = Annotated[
 class Reaching:
     """What a caller shows to the services, and whom it believes; without `tls` it speaks plain text."""
 
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
     tls: ClientTls | None = None
 
 
-def reaching(api_key_file: Path | None, tls: CertificateFiles) -> Reaching:
-    """Reads the files. Raises ConfigurationError naming the one at fault."""
+PLAIN = Reaching()
+_current: ContextVar[Reaching] = ContextVar("reaching", default=PLAIN)
+
+
+def reaching(api_key_file: Path | None, tls: CertificateFiles) -> None:
+    """Reads the files, for the command that follows. Raises ConfigurationError naming the one at fault."""
     key = _key(api_key_file) if api_key_file else ""
-    return Reaching(key, ClientTls(read_certificates(tls, clock=time.time)) if tls.ca else None)
+    _current.set(Reaching(key, ClientTls(read_certificates(tls, clock=time.time)) if tls.ca else None))
 
 
 def current() -> Reaching:
     """What was given to the command that runs."""
-    context = click.get_current_context(silent=True)
-    given = context.find_root().obj if context else None
-    return given if isinstance(given, Reaching) else Reaching()
+    return _current.get()
 
 
 def _key(path: Path) -> str:
