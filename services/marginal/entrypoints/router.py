@@ -12,6 +12,7 @@ import typer
 
 from marginal.entrypoints import options
 from marginal.entrypoints.accounting import LedgerOptions, accounting
+from marginal.entrypoints.books import RouterBooks
 from marginal.entrypoints.certificate_keeping import CertificateKeeper, TlsFiles
 from marginal.entrypoints.exposure import PLAIN_TEXT, Access
 from marginal.entrypoints.failpoints import failpoint
@@ -142,7 +143,6 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             recorder=recorder,
             log=own.log,
         )
-        admin = AdminServicer(lambda: overview(book, shadows, keeper.source))
         admin_guard = Guard(tracer, max_calls=ADMIN_CALLS, trust_baggage=False)
         async with (
             tls.running(),
@@ -151,7 +151,6 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             accounts as ledger,
             connected(plan.targets[Tier.SMALL], tracer, tls=tls.client) as small,
             connected(plan.targets[Tier.LARGE], tracer, tls=tls.client) as large,
-            serving_admin(plan.admin_listen, admin, guard=admin_guard, tls=tls.server),
         ):
             tiers = {Tier.SMALL: TierState(Tier.SMALL, small), Tier.LARGE: TierState(Tier.LARGE, large)}
             limits = TenantLimits(lambda tenant: tenants.tenants.rules(tenant))
@@ -166,8 +165,13 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
                 clock=clock,
                 step=step,
             )
+            books = RouterBooks(ledger, lambda: tenants.tenants, lambda: book.policies.currency)
+            admin = AdminServicer(lambda: overview(book, shadows, keeper.source), books)
             servicer = RouterServicer(router, limits=plan.limits, tracer=tracer, callers=tenants.callers)
-            async with naming(tiers.values()):
+            async with (
+                naming(tiers.values()),
+                serving_admin(plan.admin_listen, admin, guard=admin_guard, tls=tls.server),
+            ):
                 try:
                     await serve(
                         SERVICE,
@@ -178,6 +182,7 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
                         stop=stop,
                     )
                 finally:
+                    books.close()
                     await shadows.drained(plan.settings.settle_seconds)
 
 
