@@ -1,0 +1,1 @@
+"""What Marginal asks of Kubernetes; the only importer of its client."""

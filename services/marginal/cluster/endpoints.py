@@ -1,0 +1,160 @@
+"""The pods behind a service, as they come and go: what may be called now.
+
+EndpointSlices are listed and then watched; every so often they are listed again. While the API server is away what was
+last known stays true, and it is asked again after growing waits.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marginal.cluster.api import GONE, Api, ApiAway, ApiRefused, Listing, Object
+
+Push = Callable[[frozenset[str]], None]
+"""Takes every address that may be called, as "host:port", each time they change."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often what is done, in seconds.
+
+    A watch ends by itself after `watch` and goes on where it was; all is listed anew after `resync`. Waits after a
+    failure double from `first_wait` to `longest_wait`, and are drawn from the upper half.
+    """
+
+    watch: int = 60
+    resync: float = 600.0
+    first_wait: float = 0.2
+    longest_wait: float = 30.0
+
+    def waits(self) -> Iterator[float]:
+        """One after the other."""
+        wait = self.first_wait
+        while True:
+            yield wait * random.uniform(0.5, 1.0)  # noqa: S311 (spreads routers, no secret)
+            wait = min(2.0 * wait, self.longest_wait)
+
+
+RHYTHM = Rhythm()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service, and the port that its pods listen at: a number, or the name it has in the slices."""
+
+    namespace: str
+    name: str
+    port: str
+
+    @property
+    def path(self) -> str:
+        """Where the slices of its namespace are."""
+        return f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+
+    @property
+    def selector(self) -> str:
+        """The label that its slices have."""
+        return f"kubernetes.io/service-name={self.name}"
+
+
+async def follow(api: Api, service: Service, push: Push, *, rhythm: Rhythm = RHYTHM) -> None:
+    """Pushes the addresses that may be called, at once and whenever they change, until cancelled."""
+    following = _Following(api, service, push)
+    waits = rhythm.waits()
+    while True:
+        try:
+            await following.anew(rhythm)
+            waits = rhythm.waits()
+        except ApiRefused as error:
+            if error.status != GONE:
+                following.away(error)
+                await asyncio.sleep(next(waits))
+        except ApiAway as error:
+            following.away(error)
+            await asyncio.sleep(next(waits))
+
+
+class _Following:
+    """What is known of a service's slices, by their names."""
+
+    def __init__(self, api: Api, service: Service, push: Push) -> None:
+        self._api = api
+        self._service = service
+        self._push = push
+        self._slices: dict[str, Object] = {}
+        self._pushed: frozenset[str] | None = None
+        self._away = ""
+
+    def away(self, error: ApiAway) -> None:
+        """Tells once that nothing new is heard."""
+        if str(error) != self._away:
+            logger.warning("the pods of %s stay as they were: %s", self._service.name, error)
+        self._away = str(error)
+
+    async def anew(self, rhythm: Rhythm) -> None:
+        """Lists all there is, and watches until it is time to list again. Raises ApiAway, ApiRefused."""
+        now = asyncio.get_running_loop().time
+        listed: Listing = await self._api.list(self._service.path, labelSelector=self._service.selector)
+        version, resync = listed.version, now() + rhythm.resync
+        self._slices = {str(one["metadata"]["name"]): one for one in listed.items}
+        self._tell()
+        if self._away:
+            logger.info("the pods of %s are known again", self._service.name)
+            self._away = ""
+        while now() < resync:
+            events = self._api.watch(
+                self._service.path, version=version, seconds=rhythm.watch, labelSelector=self._service.selector
+            )
+            async for kind, found in events:
+                version = str(found["metadata"]["resourceVersion"])
+                if kind != "BOOKMARK":
+                    self._take(kind, found)
+            await asyncio.sleep(rhythm.first_wait)  # something on the way may end every watch at once
+
+    def _take(self, kind: str, found: Object) -> None:
+        name = str(found["metadata"]["name"])
+        if kind == "DELETED":
+            self._slices.pop(name, None)
+        else:
+            self._slices[name] = found
+        self._tell()
+
+    def _tell(self) -> None:
+        found = frozenset(addresses(self._slices.values(), self._service.port))
+        if found != self._pushed:
+            logger.info("%s has %d pods that may be called", self._service.name, len(found))
+            self._pushed = found
+            self._push(found)
+
+
+def addresses(slices: Iterable[Object], port: str) -> Iterator[str]:
+    """The addresses of the pods that are ready and not about to end, one of each pod: IPv4 where it has both."""
+    by_family: dict[str, dict[str, str]] = {"IPv4": {}, "IPv6": {}}
+    for one in slices:
+        found, number = by_family.get(str(one.get("addressType"))), _number(one, port)
+        if found is None or number is None:
+            continue
+        for endpoint in one.get("endpoints") or ():
+            if _callable(endpoint.get("conditions") or {}):
+                address = str(endpoint["addresses"][0])
+                pod = str((endpoint.get("targetRef") or {}).get("uid") or address)
+                found[pod] = f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
+    yield from (by_family["IPv6"] | by_family["IPv4"]).values()
+
+
+def _callable(conditions: Mapping[str, Any]) -> bool:
+    """What is not said counts as ready; `ready` alone is always true where not-ready pods are published."""
+    ready = conditions.get("ready") is not False and conditions.get("serving") is not False
+    return ready and not conditions.get("terminating")
+
+
+def _number(found: Object, port: str) -> int | None:
+    """The port's number in a slice; a number is what pods listen at, whatever the service calls it."""
+    if port.isdigit():
+        return int(port)
+    return next((int(one["port"]) for one in found.get("ports") or () if one.get("name") == port), None)
