@@ -1,0 +1,314 @@
+"""A router in a process of its own, over tiers of this process that do what a prompt tells them, and its books."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from contract.subjects import Unrecorded, Untraced
+from engines.valkey import ValkeyProcess
+from integration.abuse.callers import Caller
+from marginal.backends.script_names import token_with_margin
+from marginal.backends.scripted import Script, ScriptedModel
+from marginal.entrypoints.processes import Program, Running, free_addresses, start
+from marginal.ledger.conservation import differences, not_once
+from marginal.ledger.journal_lines import settled_from
+from marginal.ledger.reading import read_journals
+from marginal.ledger.valkey import ValkeyStore
+from marginal.ledger.valkey_link import open_client
+from marginal.routing.evidence import probe
+from marginal.settings.keys_file import minted, written_keys
+from marginal.tokens import Chunk, FinishReason, Generation, ModelDescription, Token, Usage
+from marginal.transport import model_servicer
+from marginal.transport.guard import Guard
+from marginal.transport.router_client import wait_until_serving
+from marginal.transport.router_servicer import SERVICE
+from marginal.transport.server import options
+from marginal.transport.validation import Limits
+
+UNSURE, SLOW = "unsure", "slow"
+ENDLESS, ONE_CHUNK, BOASTING = "endless", "one chunk", "boasting"
+"""Words of a prompt: be unsure, be slow; disregard max_tokens, token by token or all at once, or only claim to."""
+
+TIMES_TOO_MANY = 100
+ANSWER_TOKENS = 4
+SMALL_NANOS, LARGE_NANOS = 104_000, 1_000_040_000
+"""What an answer of four tokens costs; held for it is the same, if no more than four are asked for."""
+
+POLICIES = """
+default = "plain"
+currency = "USD"
+
+[prices.small]
+per_call = 0.0001
+input_per_million_tokens = 0
+output_per_million_tokens = 1
+
+[prices.large]
+per_call = 1
+input_per_million_tokens = 0
+output_per_million_tokens = 10
+
+[policies.plain]
+version = "1"
+score = "min_margin"
+window = 2
+threshold = { rule = "fixed", value = 0.5 }
+
+[policies.learning]
+version = "1"
+score = "min_margin"
+window = 2
+threshold = { rule = "target_rate", rate = 0.3, start = 0.5, step = 0.02 }
+"""
+
+TENANTS = """
+[tenants.poor.budget]
+per_day = 0.5
+
+[tenants.broke.budget]
+per_hour = 0.00001
+
+[tenants.edge.budget]
+per_day = 1.0101
+
+[tenants.hasty]
+per_second = 0.5
+
+[tenants.narrow]
+concurrency = 1
+
+[tenants.restricted]
+policies = ["learning"]
+
+[tenants.greedy]
+deferral_share = 0.1
+
+[tenants.grounded]
+deferral_share = 0.0
+"""
+
+CALLERS = (
+    *("search", "ads", "poor", "broke", "edge", "hasty", "narrow", "restricted", "greedy", "grounded"),
+    *("calm", "calm-undisturbed", "calmer", "calmer-undisturbed", "crowd"),
+)
+
+
+class Unruly:
+    """A scripted model that keeps to what it was asked, unless the prompt says otherwise."""
+
+    def __init__(self, name: str) -> None:
+        self.scripted = ScriptedModel(_script, name=name)
+        self.unruly = 0
+        """Tokens written by those that do not keep to it."""
+        self.cut = asyncio.Event()
+        """Somebody has stopped one of them."""
+
+    @property
+    def asked(self) -> int:
+        """Generations so far."""
+        return len(self.scripted.runs)
+
+    async def describe(self) -> ModelDescription:
+        return await self.scripted.describe()
+
+    async def generate(self, generation: Generation, *, timeout: float | None = None) -> AsyncGenerator[Chunk, None]:
+        words, most = generation.messages[-1].text, generation.sampling.max_tokens
+        token = token_with_margin("w ", 0.9)
+        if ENDLESS in words:
+            async for chunk in self._endless(token, most * TIMES_TOO_MANY):
+                yield chunk
+        elif ONE_CHUNK in words:
+            yield Chunk((token,) * most * TIMES_TOO_MANY, Usage(1, most * TIMES_TOO_MANY))
+            yield Chunk((), Usage(1, most * TIMES_TOO_MANY), FinishReason.STOP)
+        elif BOASTING in words:
+            yield Chunk((token,) * most, Usage(1, most * TIMES_TOO_MANY))
+            yield Chunk((), Usage(1, most * TIMES_TOO_MANY), FinishReason.STOP)
+        else:
+            async for chunk in self.scripted.generate(generation, timeout=timeout):
+                yield chunk
+
+    async def _endless(self, token: Token, many: int) -> AsyncIterator[Chunk]:
+        try:
+            for written in range(1, many + 1):
+                self.unruly += 1
+                yield Chunk((token,), Usage(1, written))
+                await asyncio.sleep(0.002)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cut.set()
+            raise
+        yield Chunk((), Usage(1, many), FinishReason.STOP)
+
+
+def _script(generation: Generation) -> Script:
+    words = generation.messages[-1].text
+    margins = (0.05 if UNSURE in words else 0.9, *[0.9] * (ANSWER_TOKENS - 1))
+    tokens = tuple(token_with_margin(f"w{place} ", margin) for place, margin in enumerate(margins))
+    return Script(tokens, first_delay_seconds=0.4 if SLOW in words else 0.0)
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Both models and where they are served."""
+
+    small: Unruly
+    large: Unruly
+    targets: tuple[str, str]
+
+    @property
+    def asked(self) -> int:
+        """Generations of both so far."""
+        return self.small.asked + self.large.asked
+
+
+@asynccontextmanager
+async def tiers() -> AsyncIterator[Tiers]:
+    """Two model services in this process."""
+    small, large = Unruly("tiny"), Unruly("huge")
+    async with AsyncExitStack() as stack:
+        targets = [await stack.enter_async_context(_served(model)) for model in (small, large)]
+        yield Tiers(small, large, (targets[0], targets[1]))
+
+
+@asynccontextmanager
+async def _served(model: Unruly) -> AsyncIterator[str]:
+    guard = Guard(Untraced(), max_calls=512, trust_baggage=True)
+    server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=1024 * 1024))
+    servicer = model_servicer.ModelServicer(model, name="unruly", limits=Limits(), recorder=Unrecorded())
+    servicer.register(server)
+    servicer.evidence = await probe(model)
+    healthy = health.aio.HealthServicer()
+    await healthy.set(model_servicer.SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+@dataclass
+class House:
+    """A running router: its tiers, its callers' keys, and everything that it wrote."""
+
+    running: Running
+    directory: Path
+    keys: Mapping[str, str]
+    tiers: Tiers
+    valkey: ValkeyProcess | None
+    _callers: dict[str, Caller] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        return self.running.program.target
+
+    @property
+    def journal(self) -> Path:
+        return self.directory / "journal"
+
+    def caller(self, tenant: str = "search") -> Caller:
+        """Who calls with the tenant's key; "" has none."""
+        if tenant not in self._callers:
+            self._callers[tenant] = Caller(self.target, self.keys.get(tenant, ""))
+        return self._callers[tenant]
+
+    async def closed(self) -> None:
+        for caller in self._callers.values():
+            await caller.close()
+
+    def admitted(self) -> dict[str, Mapping[str, Any]]:
+        """The journal's lines of requests that were let in, by their ids."""
+        return {line["request_id"]: line for line in self._lines("admitted")}
+
+    def record(self, request_id: str) -> Mapping[str, Any]:
+        """The final record of a request."""
+        return read_journals([self.journal]).record(request_id)
+
+    def spent(self, tenant: str) -> dict[str, int]:
+        """What each of the tenant's requests cost, in nano-units, by its id."""
+        records = read_journals([self.journal]).final_records()
+        return {line["request_id"]: line["total_nanos"] for line in records if line["tenant"] == tenant}
+
+    async def settled(self) -> None:
+        """Waits until nothing is open; then the books must add up, request by request and window by window."""
+        await until(lambda: not read_journals([self.journal]).unfinished)
+        recorded = [line["request_id"] for line in self._lines("cost_record") if not line["open"]]
+        assert not_once(self.admitted(), recorded) == {}
+        if self.valkey is not None:
+            await self._conserved(self.valkey)
+
+    async def _conserved(self, valkey: ValkeyProcess) -> None:
+        async with ValkeyStore(open_client(valkey.url)) as store:
+            records = [settled_from(line) for line in read_journals([self.journal]).final_records()]
+            for _ in range(200):
+                balances = await store.balances()
+                if not any(balance.held_nanos for balance in balances):
+                    break
+                await asyncio.sleep(0.02)
+        assert [balance for balance in balances if balance.held_nanos] == []
+        assert differences(records, (), balances) == []
+
+    def _lines(self, event: str) -> list[dict[str, Any]]:
+        lines = (json.loads(line) for path in self.journal.glob("*.jsonl") for line in path.read_bytes().splitlines())
+        return [line for line in lines if line["event"] == event]
+
+
+@asynccontextmanager
+async def house(directory: Path, tiers: Tiers, valkey: ValkeyProcess | None) -> AsyncIterator[House]:
+    """Starts a router with keys and limits, its budgets in `valkey` or in its own memory."""
+    owned = {tenant: minted(tenant, now=0.0) for tenant in CALLERS}
+    for name, text in (
+        ("keys.jsonl", written_keys(kept for _, kept in owned.values())),
+        ("tenants.toml", TENANTS),
+        ("policies.toml", POLICIES),
+    ):
+        directory.joinpath(name).write_text(text)
+    arguments = (
+        *("--keys-file", str(directory / "keys.jsonl"), "--tenants-file", str(directory / "tenants.toml")),
+        *("--policy-file", str(directory / "policies.toml"), "--state-file", str(directory / "state.json")),
+        *(("--store", valkey.url) if valkey else ()),
+    )
+    keys = {tenant: key for tenant, (key, _) in owned.items()}
+    async with router(directory, tiers.targets, arguments) as running:
+        built = House(running, directory, keys, tiers, valkey)
+        yield built
+        await built.closed()
+
+
+@asynccontextmanager
+async def router(directory: Path, targets: tuple[str, str], arguments: tuple[str, ...]) -> AsyncIterator[Running]:
+    """Starts a router that keeps its journal and its spans in `directory`, and waits until it serves."""
+    (address,) = free_addresses("127.0.0.1", 1)
+    program = Program(
+        name="router",
+        script="marginal-router",
+        service=SERVICE,
+        address=address,
+        target=address,
+        serves="",
+        state_dir=directory,
+        arguments=(
+            *("--listen", address, "--admin-listen", "", "--journal", str(directory / "journal")),
+            *("--small", targets[0], "--large", targets[1], *arguments),
+        ),
+    )
+    running = await start(program)
+    try:
+        await wait_until_serving(address, SERVICE, timeout_seconds=60.0)
+        yield running
+    finally:
+        await running.drain()
+
+
+async def until(seen: Callable[[], object]) -> None:
+    """Waits for what is to be seen soon."""
+    for _ in range(1_000):
+        if seen():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen within 10 s")
