@@ -170,7 +170,7 @@ def test_demo_of_an_unknown_policy_is_refused_and_not_counted(running: Up) -> No
 
 def test_reconcile_finds_no_difference(running: Up) -> None:
     as_json("ask", REQUEST, "--target", running.target)
-    found = as_json("reconcile", "--state-dir", str(running.state_dir))
+    found = as_json("costs", "reconcile", "--state-dir", str(running.state_dir))
     assert found["balanced"]
     assert found["nanos_difference"] == 0
 

@@ -15,7 +15,8 @@ from fakes import RememberingLedger, open_door
 from marginal.backends.script_names import token_with_margin
 from marginal.backends.scripted import Script, ScriptedModel
 from marginal.errors import TierUnavailable
-from marginal.evaluation.reconcile import read_events, reconcile
+from marginal.evaluation.reconcile import reconcile
+from marginal.evaluation.service_logs import read_events
 from marginal.evaluation.traces import Node, Trace, assemble, read_spans
 from marginal.policy.thresholds import Fixed
 from marginal.pricing import Price

@@ -66,7 +66,7 @@ class RouterBooks:
 
     def _go_on(self, _: int) -> None:
         if self._closed.is_set():
-            raise _Closed
+            raise _Closed("the router ends")
 
 
 def _tells(state: BudgetState) -> bool:

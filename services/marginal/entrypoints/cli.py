@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from marginal.entrypoints import ask as asking
 from marginal.entrypoints import (
     calibrate,
+    costs,
     drift,
     evaluate,
     inspection,
@@ -41,7 +42,6 @@ from marginal.entrypoints.cli_options import (
 )
 from marginal.entrypoints.wording import as_json
 from marginal.errors import ConfigurationError, DeadlineExceeded, MarginalError, TierUnavailable
-from marginal.evaluation import reconcile as reconciling
 from marginal.evaluation import traces, waterfall
 from marginal.models import catalogue
 from marginal.routing.requests import OnDegrade
@@ -54,6 +54,7 @@ READY_SECONDS = 3.0
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(policy.app, name="policy")
 app.add_typer(keys.app, name="keys")
+app.add_typer(costs.app, name="costs")
 
 
 @app.callback()
@@ -157,14 +158,6 @@ def trace(
     """Show one request as a tree of spans over the three services."""
     found = inspection.trace(trace_id, state_dir)
     _print(traces.as_json(found) if json else waterfall.Waterfall(found))
-
-
-@app.command(epilog="[bold]Examples[/]\n\nmarginal reconcile\n\nmarginal reconcile --json")
-def reconcile(state_dir: StateDir = STATE_DIR, json: AsJson = False) -> None:
-    """Compare the cost records with the tokens that the model services logged; exit code 1 when they differ."""
-    found = inspection.reconcile(state_dir)
-    _print(reconciling.as_json(found) if json else reconciling.table(found))
-    raise typer.Exit(0 if found.balanced else 1)
 
 
 for further in (learning.app, evaluate.app, calibrate.app, drift.app, probe.app):

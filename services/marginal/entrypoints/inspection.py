@@ -1,15 +1,18 @@
-"""`marginal trace` and `marginal reconcile`: what the services wrote into the state directory, put together."""
+"""`marginal trace` and `marginal costs reconcile`: what services wrote, put together."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from marginal.entrypoints.services import POLICIES_FILE
+from marginal.entrypoints.services import JOURNAL, POLICIES_FILE
 from marginal.errors import ConfigurationError
-from marginal.evaluation.reconcile import Reconciliation, read_events
+from marginal.evaluation.reconcile import Reconciliation
 from marginal.evaluation.reconcile import reconcile as compare
+from marginal.evaluation.service_logs import GENERATION, logs_begin, read_events
 from marginal.evaluation.traces import Span, Trace, assemble, read_spans
+from marginal.ledger.reading import read_journals
 from marginal.settings import read_policies
 
 LAST = "last"
@@ -33,20 +36,25 @@ def trace(trace_id: str, state_dir: Path) -> Trace:
     return found
 
 
-def reconcile(state_dir: Path) -> Reconciliation:
+def reconcile(logs: Path, journals: Sequence[Path] = ()) -> Reconciliation:
     """The cost records against the model services' logs. Raises ConfigurationError when there are none."""
-    found = reconciliation(state_dir)
+    found = reconciliation(logs, journals)
     if found is None:
         raise ConfigurationError(
-            f"no cost records in {state_dir}: name the directory of `marginal up` with --state-dir"
+            f"no cost records in {', '.join(map(str, journals or [logs]))}: name the directory of `marginal up` with"
+            " --state-dir, or a router's journal with --journal"
         )
     return found
 
 
-def reconciliation(state_dir: Path) -> Reconciliation | None:
-    """The same, None when there are no cost records."""
-    found = _settled(lambda: _reconciliation(state_dir), complete=lambda found: found.balanced)
-    return found if found.records else None
+def reconciliation(logs: Path, journals: Sequence[Path] = ()) -> Reconciliation | None:
+    """The same, None when there are no cost records.
+
+    They are read from the journals, from that of `marginal up` when none is given, and where there is none either from
+    the routers' logs.
+    """
+    found = _settled(lambda: _reconciliation(logs, journals), complete=lambda found: found.balanced)
+    return found if found.records or found.passed_over else None
 
 
 def difference(found: Reconciliation) -> str:
@@ -54,7 +62,7 @@ def difference(found: Reconciliation) -> str:
     said = f"{found.records:,} cost records against the model services' logs: "
     if found.balanced:
         return f"{said}difference 0."
-    return f"{said}difference {found.nanos_difference:,} nano-units; see `marginal reconcile`."
+    return f"{said}difference {found.nanos_difference:,} nano-units; see `marginal costs reconcile`."
 
 
 def _trace(trace_id: str, state_dir: Path) -> Trace | None:
@@ -71,9 +79,15 @@ def _is_request(span: Span) -> bool:
     return span.kind == "server" and "RouterService/" in span.name
 
 
-def _reconciliation(state_dir: Path) -> Reconciliation:
-    policies = read_policies(state_dir / POLICIES_FILE if (state_dir / POLICIES_FILE).exists() else None)
-    return compare(read_events(state_dir), policies.by_name[policies.default].prices)
+def _reconciliation(logs: Path, journals: Sequence[Path]) -> Reconciliation:
+    policies = read_policies(logs / POLICIES_FILE if (logs / POLICIES_FILE).exists() else None)
+    prices = policies.by_name[policies.default].prices
+    directories = journals or [directory for directory in (logs / JOURNAL,) if directory.is_dir()]
+    if not directories:
+        return compare(read_events(logs), prices)
+    generations = (event for event in read_events(logs) if event["event"] == GENERATION)
+    records = read_journals(directories).final_records()
+    return compare(chain(generations, records), prices, since=logs_begin(logs))
 
 
 def _settled(look: Callable[[], Seen], *, complete: Callable[[Seen], bool]) -> Seen:

@@ -218,7 +218,7 @@ def what_next(target: Sequence[str], state_dir: Sequence[str]) -> str:
             " ".join((f'  {program} ask "wake me at half past six on thursday"', *target)),
             " ".join((f"  {program} demo", *target)),
             " ".join((f"  {program} trace last", *state_dir)),
-            " ".join((f"  {program} reconcile", *state_dir)),
+            " ".join((f"  {program} costs reconcile", *state_dir)),
             "ctrl-C drains and ends.",
         )
     )

@@ -1,27 +1,24 @@
 """Compares two accounts of the same tokens: the routers' cost records and the model services' own logs.
 
-Reads the JSON lines of `*.log` and `*.jsonl` files, as `telemetry/recorder.py` writes them: `cost_record` lines of
-routers (`request_id`, `attempts` with `tier`, `input_tokens`, `cached_input_tokens`, `output_tokens`, `cost_nanos`) and
-`generation` lines of model services (`tier` and the same token counts). Everything else in the files is passed over.
+The former are `cost_record` lines of routers' logs or journals (`request_id`, `attempts` with `tier`, `input_tokens`,
+`cached_input_tokens`, `output_tokens`, `cost_nanos`), the latter `generation` lines (`tier` and the same token counts).
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from marginal.evaluation.service_logs import COST_RECORD, GENERATION
 from marginal.pricing import Price
+from marginal.routing.records import Settlement
 from marginal.tokens import Tier, Usage
 
-PATTERNS = ("*.log", "*.jsonl")
-COST_RECORD = "cost_record"
-GENERATION = "generation"
+SETTLED = Settlement.SETTLED.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +65,18 @@ class TierAccount:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """Both accounts: how many records there are, how many of them repeat a request's id, and each tier."""
+    """Both accounts: how many records there are, how many of them repeat a request's id, and each tier.
+
+    `passed_over` records are of requests that were admitted before the logs begin. `reckoned` ones are of requests that
+    died with their router: what was charged for tokens that nobody counted, `reckoned_nanos`, is in no tier's account.
+    """
 
     records: int
     repeated: int
     tiers: tuple[TierAccount, ...]
+    passed_over: int = 0
+    reckoned: int = 0
+    reckoned_nanos: int = 0
 
     @property
     def charged_nanos(self) -> int:
@@ -90,29 +94,42 @@ class Reconciliation:
         return not self.repeated and all(account.balanced for account in self.tiers)
 
 
-def read_events(directory: Path) -> Iterator[dict[str, Any]]:
-    """Every cost record and generation that was logged into a directory. Raises OSError."""
-    for path in sorted({path for pattern in PATTERNS for path in directory.glob(pattern)}):
-        for line in path.read_bytes().splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and event.get("event") in (COST_RECORD, GENERATION):
-                yield event
+def reconcile(
+    events: Iterable[Mapping[str, Any]], prices: Mapping[Tier, Price], *, since: float | None = None
+) -> Reconciliation:
+    """Adds both accounts up, tier by tier; `since` is when the logs begin, in seconds since the Unix epoch.
 
-
-def reconcile(events: Iterable[Mapping[str, Any]], prices: Mapping[Tier, Price]) -> Reconciliation:
-    """Adds both accounts up, tier by tier. Raises KeyError for an event that lacks one of its fields."""
-    events = list(events)
-    records = [event for event in events if event["event"] == COST_RECORD]
-    generations = [event for event in events if event["event"] == GENERATION and _asked_by_a_router(event)]
+    Raises KeyError for an event that lacks one of its fields.
+    """
+    records: list[Mapping[str, Any]] = []
+    generations: list[Mapping[str, Any]] = []
+    passed_over = 0
+    for event in events:
+        if event["event"] == GENERATION:
+            if _asked_by_a_router(event):
+                generations.append(event)
+        elif event["event"] == COST_RECORD:
+            if since is not None and event["admitted_at"] < since:
+                passed_over += 1
+            else:
+                records.append(event)
     ids = Counter(record["request_id"] for record in records)
+    reckoned = [nanos for record in records if (nanos := _reckoned(record)) is not None]
     return Reconciliation(
         records=len(records),
         repeated=sum(times - 1 for times in ids.values()),
         tiers=tuple(_account(tier, records, generations, price) for tier, price in prices.items()),
+        passed_over=passed_over,
+        reckoned=len(reckoned),
+        reckoned_nanos=sum(reckoned),
     )
+
+
+def _reckoned(record: Mapping[str, Any]) -> int | None:
+    """What was charged beyond the attempts that were counted; None for a record that was counted to the end."""
+    if record.get("settlement", SETTLED) == SETTLED:
+        return None
+    return int(record["total_nanos"]) - sum(int(attempt["cost_nanos"]) for attempt in record["attempts"])
 
 
 def _asked_by_a_router(generation: Mapping[str, Any]) -> bool:
@@ -142,7 +159,7 @@ def table(reconciliation: Reconciliation) -> RenderableType:
         for counted, ours, theirs in rows:
             style = "" if ours == theirs else "bold red"
             drawn.add_row(account.tier.value, counted, f"{ours:,}", f"{theirs:,}", f"{ours - theirs:,}", style=style)
-    return Group(drawn, Text(_conclusion(reconciliation)))
+    return Group(drawn, *map(Text, _conclusions(reconciliation)))
 
 
 def as_json(reconciliation: Reconciliation) -> dict[str, Any]:
@@ -150,6 +167,9 @@ def as_json(reconciliation: Reconciliation) -> dict[str, Any]:
     return {
         "records": reconciliation.records,
         "repeated": reconciliation.repeated,
+        "passed_over": reconciliation.passed_over,
+        "reckoned": reconciliation.reckoned,
+        "reckoned_nanos": reconciliation.reckoned_nanos,
         "balanced": reconciliation.balanced,
         "charged_nanos": reconciliation.charged_nanos,
         "nanos_difference": reconciliation.nanos_difference,
@@ -218,11 +238,19 @@ def _sum(usages: Iterable[Usage]) -> Usage:
     return total
 
 
-def _conclusion(reconciliation: Reconciliation) -> str:
+def _conclusions(reconciliation: Reconciliation) -> Iterator[str]:
     charged = f"{reconciliation.records:,} records, {reconciliation.charged_nanos:,} nano-units"
     if reconciliation.balanced:
-        return f"{charged}: both accounts agree, difference 0"
-    return (
-        f"{charged}: the accounts differ by {reconciliation.nanos_difference:,} nano-units,"
-        f" {reconciliation.repeated:,} records repeat a request"
-    )
+        yield f"{charged}: both accounts agree, difference 0"
+    else:
+        yield (
+            f"{charged}: the accounts differ by {reconciliation.nanos_difference:,} nano-units,"
+            f" {reconciliation.repeated:,} records repeat a request"
+        )
+    if reconciliation.passed_over:
+        yield f"{reconciliation.passed_over:,} records were passed over: they are from before the logs begin"
+    if reconciliation.reckoned:
+        yield (
+            f"{reconciliation.reckoned:,} requests died with their router: {reconciliation.reckoned_nanos:,} nano-units"
+            " were charged for tokens that only the logs may have"
+        )

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from marginal.evaluation.reconcile import Reconciliation, TierAccount, as_json, read_events, reconcile, table
+from marginal.evaluation.reconcile import Reconciliation, TierAccount, as_json, reconcile, table
+from marginal.evaluation.service_logs import logs_begin, read_events
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.pricing import Price
 from marginal.routing.records import Attempt, CostRecord, Outcome
@@ -151,6 +153,29 @@ def test_what_telemetry_logs_reconciles(tmp_path: Path) -> None:
     result = reconcile(read_events(tmp_path), PRICES)
     assert result.balanced
     assert (result.records, result.charged_nanos) == (1, sum(attempt.cost_nanos for attempt in attempts))
+
+
+def test_records_from_before_the_logs_begin_are_passed_over_and_counted() -> None:
+    events = [{**KEPT, "request_id": "0", "admitted_at": 99.0}, {**KEPT, "admitted_at": 100.0}, LOGGED[0]]
+    result = reconcile(events, PRICES, since=100.0)
+    assert (result.records, result.passed_over, result.balanced) == (1, 1, True)
+
+
+def test_what_was_reckoned_for_dead_requests_is_told_apart() -> None:
+    dead = record("3") | {"settlement": "expired", "total_nanos": 700}
+    half = record("4", attempt(Tier.SMALL, SMALL)) | {"settlement": "recovered", "total_nanos": 1_000}
+    result = reconcile([dead, half, LOGGED[0]], PRICES)
+    assert result.balanced
+    assert (result.reckoned, result.reckoned_nanos) == (2, 700 + 1_000 - PRICES[Tier.SMALL].cost(SMALL))
+
+
+def test_logs_begin_with_the_first_line_of_a_model_service(tmp_path: Path) -> None:
+    assert logs_begin(tmp_path) is None
+    for name, service, minute in (("router", "router", 1), ("a", "small-model", 3), ("b", "large-model", 2)):
+        lines = [{"service": f"marginal-{service}", "timestamp": f"2026-11-24T22:0{at}:00Z"} for at in (minute, 9)]
+        (tmp_path / f"{name}.log").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (tmp_path / "c.log").write_text('{"service": "marginal-small-model"}\n{"timestamp": "never"}\n')
+    assert logs_begin(tmp_path) == datetime(2026, 11, 24, 22, 2, tzinfo=UTC).timestamp()
 
 
 def test_the_table_says_whether_the_accounts_agree() -> None:
