@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from marginal.entrypoints.steady import Clock, steady_clock
 from marginal.ledger.accounts import Accounts
 from marginal.ledger.journal import DEFAULT_RULES, PASSING_RULES, Journal
 from marginal.ledger.leased import LeasedStore
@@ -62,6 +63,7 @@ async def accounting(
         rules = DEFAULT_RULES if options.journal is not None else PASSING_RULES
         journal = Journal(directory, tell=lambda sentence: log.warning(sentence), rules=rules)
         await stack.enter_async_context(journal.running())
+        clock = steady_clock()
 
         def accounts(store: MemoryStore | LeasedStore, at_once: Callable[[Settled], None] | None) -> Accounts:
             return Accounts(
@@ -69,16 +71,16 @@ async def accounting(
                 journal,
                 fields=record_fields,
                 currency=currency,
-                clock=time.time,
+                clock=clock,
                 at_once=at_once,
                 told=recorder.completed,
             )
 
         if not options.store:
-            memory = MemoryStore(time.time)
-            ledger = accounts(memory, lambda settled: memory.book.settle(settled, time.time()))
+            memory = MemoryStore(clock)
+            ledger = accounts(memory, lambda settled: memory.book.settle(settled, clock()))
         else:
-            ledger = await _shared(options, directory, tenants(), currency, accounts, share, stack, log)
+            ledger = await _shared(options, directory, tenants(), currency, accounts, share, stack, log, clock)
         recovery = await ledger.recover()
         if recovery.lines:
             log.info(
@@ -102,6 +104,7 @@ async def _shared(
     share: Share,
     stack: AsyncExitStack,
     log: Log,
+    clock: Clock,
 ) -> Accounts:
     client = open_client(options.store, ca_file=options.store_ca, password_file=options.store_password)
     shared = await stack.enter_async_context(ValkeyStore(client))
@@ -112,7 +115,7 @@ async def _shared(
         kept,
         slices=Slices(options.failure_mode, options.slice_share),
         log=log,
-        clock=time.time,
+        clock=clock,
         ticks=time.monotonic,
     )
     ledger = accounts(store, None)

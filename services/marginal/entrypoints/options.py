@@ -35,6 +35,23 @@ MaxCalls = Annotated[
     int, typer.Option(envvar="MARGINAL_MAX_CALLS", min=1, help="Calls handled at a time; further ones are refused.")
 ]
 
+StallSeconds = Annotated[
+    float,
+    typer.Option(
+        envvar="MARGINAL_STALL_SECONDS",
+        min=0.1,
+        help="Seconds that a caller may leave its answer unread before the call is ended.",
+    ),
+]
+KeepaliveSeconds = Annotated[
+    float,
+    typer.Option(
+        envvar="MARGINAL_KEEPALIVE_SECONDS",
+        min=1.0,
+        help="Seconds of silence after which a caller is asked whether it is still there; a quarter is left to answer.",
+    ),
+]
+
 LEDGER, TENANTS, TLS = "Money", "Tenants and keys", "TLS"
 
 JournalDirectory = Annotated[

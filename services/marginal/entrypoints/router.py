@@ -89,6 +89,8 @@ def serve_router(
     maximum_deadline_seconds: Annotated[
         float, typer.Option(envvar="MARGINAL_MAXIMUM_DEADLINE_SECONDS", min=0.1, help="The most a request may take.")
     ] = LIMITS.deadline_seconds,
+    stall_seconds: options.StallSeconds = LIMITS.stall_seconds,
+    keepalive_seconds: options.KeepaliveSeconds = SERVER.keepalive_seconds,
     grace_seconds: GraceSeconds = SERVER.grace_seconds,
     drain_seconds: DrainSeconds = SERVER.drain_seconds,
     max_calls: MaxCalls = 256,
@@ -112,8 +114,14 @@ def serve_router(
     otlp_endpoint: OtlpEndpoint = "",
 ) -> None:
     """Routes requests: the small tier answers, the large one when the small one's tokens say that it is unsure."""
-    limits = Limits(deadline_seconds=maximum_deadline_seconds)
-    settings = ServerSettings(listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds, reflection=reflection)
+    limits = Limits(deadline_seconds=maximum_deadline_seconds, stall_seconds=stall_seconds)
+    settings = ServerSettings(
+        listen,
+        drain_seconds=drain_seconds,
+        grace_seconds=grace_seconds,
+        keepalive_seconds=keepalive_seconds,
+        reflection=reflection,
+    )
     tls = TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca)
     access = Access(TenantFiles(tenants_file, keys_file, trust_header=trust_tenant_header), tls, insecure=insecure)
     traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
@@ -180,6 +188,7 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
                         register=servicer.register,
                         until_ready=lambda: until_evidence(tiers[Tier.SMALL], own.log),
                         stop=stop,
+                        able=lambda: ledger.writable,
                     )
                 finally:
                     books.close()

@@ -12,6 +12,7 @@ from marginal.routing.ports import LanguageModel
 from marginal.tokens import EngineTimes, Evidence, FinishReason, Usage
 from marginal.transport import model_messages, validation
 from marginal.transport.validation import Limits
+from marginal.transport.writing import write
 from marginal.v1 import model_pb2, model_pb2_grpc
 
 
@@ -66,7 +67,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
                 async with within(timeout), aclosing(self._model.generate(generation, timeout=timeout)) as chunks:
                     async for chunk in chunks:
                         usage, finish, times = chunk.usage, chunk.finish, chunk.times
-                        await context.write(model_messages.chunk_to_proto(chunk))
+                        await write(context, model_messages.chunk_to_proto(chunk))
             except asyncio.CancelledError:
                 cancelled = finish is None
                 raise

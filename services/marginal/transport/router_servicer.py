@@ -17,10 +17,14 @@ from marginal.transport import router_messages, validation
 from marginal.transport.credentials import ONE_TENANT, Callers
 from marginal.transport.tracing import CallTracer
 from marginal.transport.validation import Limits
+from marginal.transport.writing import write
 from marginal.v1 import router_pb2, router_pb2_grpc
 
 REQUEST_ID_HEADER = "marginal-request-id"
 """In the trailing metadata of every answer, failed ones included: the request's id in logs and records."""
+
+DEADLINE_HEADER = "marginal-deadline-seconds"
+"""In the trailing metadata of a call that had no deadline, or one too far away: how long it might take."""
 
 SERVICE = "marginal.v1.RouterService"
 
@@ -45,12 +49,12 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
             message = router_messages.delta_to_proto(delta, margins=request.return_margins)
             try:
                 async with asyncio.timeout(self._limits.stall_seconds):
-                    await context.write(message)
+                    await write(context, message)
             except TimeoutError:
                 raise SlowConsumer(f"the answer was not read for {self._limits.stall_seconds:g} s") from None
 
         async with self._routed(request, context, send, lambda: False) as record:
-            await context.write(router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record)))
+            await write(context, router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record)))
 
     async def Complete(self, request: router_pb2.CompleteRequest, context: Any) -> router_pb2.CompleteResponse:
         pieces: list[str] = []
@@ -70,9 +74,11 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, asked: router_pb2.RouterServiceGenerateRequest, context: Any, send: Send, retract: Retract
     ) -> AsyncIterator[CostRecord]:
         request_id, tenant = uuid.uuid4().hex, self._callers.tenant(context.invocation_metadata())
-        context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id),))
+        left, most = context.time_remaining(), self._limits.deadline_seconds
+        own = ((DEADLINE_HEADER, f"{most:g}"),) if left is None or left > most else ()
+        context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id), *own))
         request = router_messages.request_from_proto(asked, self._limits, request_id=request_id, tenant=tenant)
-        timeout = validation.timeout(context.time_remaining(), limits=self._limits)
+        timeout = validation.timeout(left, limits=self._limits)
         with self._tracer.tenant(tenant):
             async with self._router.route(request, send, timeout=timeout, retract=retract) as record:
                 yield record

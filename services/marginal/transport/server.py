@@ -21,15 +21,32 @@ ACCEPTED_SECONDS = 0.05
 STREAMS_PER_CALL = 4
 """Streams a connection may have for each call the guard lets through: it sheds with a reason, the library resets."""
 
+KEEPALIVE_SECONDS = 20.0
+ANSWERED_SHARE = 0.25
+"""A ping must be answered within this share of the time between two."""
 
-def options(guard: Guard, *, message_bytes: int) -> tuple[tuple[str, int], ...]:
-    """The options of a server behind `guard` that takes messages of up to `message_bytes`."""
+WATCH_SECONDS = 0.5
+
+
+def options(
+    guard: Guard, *, message_bytes: int, keepalive_seconds: float = KEEPALIVE_SECONDS
+) -> tuple[tuple[str, int], ...]:
+    """The options of a server behind `guard` that takes messages of up to `message_bytes`.
+
+    A caller that is silent for `keepalive_seconds` is asked whether it is still there, and left when it is not.
+    """
+    every = round(1000 * keepalive_seconds)
+    within = round(ANSWERED_SHARE * every)
     return (
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_concurrent_streams", STREAMS_PER_CALL * guard.max_calls),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_time_ms", every),
+        ("grpc.keepalive_timeout_ms", within),
+        ("grpc.http2.ping_timeout_ms", within),  # this one governs, and is a minute by default (measured)
+        ("grpc.http2.max_pings_without_data", 0),
     )
 
 
@@ -39,6 +56,7 @@ class ServerSettings:
 
     `drain_seconds`: new calls are still taken after health says NOT_SERVING. `grace_seconds`: streams in flight may go
     on. `settle_seconds`: their clean-up may take. `message_bytes`: the most one request may have on the wire.
+    `keepalive_seconds`: see `options`.
     """
 
     listen: str
@@ -46,6 +64,7 @@ class ServerSettings:
     drain_seconds: float = 0.0
     grace_seconds: float = 30.0
     settle_seconds: float = 5.0
+    keepalive_seconds: float = KEEPALIVE_SECONDS
     tls: ServerTls | None = None
     reflection: bool | None = None
 
@@ -63,17 +82,20 @@ async def serve(
     register: Callable[[grpc.aio.Server], None],
     until_ready: Callable[[], Awaitable[None]],
     stop: asyncio.Event,
+    able: Callable[[], bool] = lambda: True,
 ) -> None:
     """Serves `service` until `stop` is set, then drains.
 
-    Health is NOT_SERVING until `until_ready` returns; what it raises ends the server and is raised on. Raises
-    ConfigurationError when the address cannot be had.
+    Health is NOT_SERVING until `until_ready` returns, and afterwards while not `able`; calls are taken all the same.
+    What `until_ready` raises ends the server and is raised on. Raises ConfigurationError when the address cannot be
+    had.
     """
     statuses = health.aio.HealthServicer()
     names = (health.OVERALL_HEALTH, service)
     await _report(statuses, names, health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=settings.message_bytes))
+    own = options(guard, message_bytes=settings.message_bytes, keepalive_seconds=settings.keepalive_seconds)
+    server = grpc.aio.server(interceptors=[guard], options=own)
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
     if settings.reflects:
@@ -82,7 +104,7 @@ async def serve(
     await server.start()
     logger.info("listening on %s%s", settings.listen, " with TLS" if settings.tls else "")
 
-    ready = asyncio.create_task(_ready(service, statuses, names, until_ready))
+    ready = asyncio.create_task(_ready(service, statuses, names, until_ready, able))
     ready.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
     await stop.wait()
     ready.cancel()
@@ -115,10 +137,17 @@ async def _ready(
     statuses: health.aio.HealthServicer,
     names: Sequence[str],
     until_ready: Callable[[], Awaitable[None]],
+    able: Callable[[], bool],
 ) -> None:
     await until_ready()
-    await _report(statuses, names, health_pb2.HealthCheckResponse.SERVING)
-    logger.info("serving %s", service)
+    said = False
+    while True:
+        if able() is not said:
+            said = not said
+            response = health_pb2.HealthCheckResponse
+            await _report(statuses, names, response.SERVING if said else response.NOT_SERVING)
+            logger.info("serving %s" if said else "not serving %s for now", service)
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 async def _report(statuses: health.aio.HealthServicer, names: Sequence[str], status: int) -> None:
