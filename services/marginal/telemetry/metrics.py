@@ -1,6 +1,7 @@
 """What is counted, for collectors: requests, their cost, how often shadows agree, reloads, and events of endpoints.
 
-Labels are bounded: policies, tiers, endpoints, verdicts and outcomes are few, tenants and tasks are not labels.
+Labels are bounded: tiers, verdicts and outcomes are few, of policies and endpoints the first ones are told apart, and
+tenants, tasks and whatever else callers choose are not labels.
 """
 
 from opentelemetry.metrics import Meter
@@ -14,12 +15,33 @@ from marginal.tokens import Tier
 
 EXPORT_MILLISECONDS = 10_000
 NONE = "none"
+OTHER = "other"
+
+MOST_VALUES = 64
+"""Values of one label that are told apart in the life of a process: names in files change, and pods come and go."""
+
+
+class _Bounded:
+    """A label of which the first values stay as they are, and all others are OTHER."""
+
+    def __init__(self, most: int = MOST_VALUES) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        if value in self._known:
+            return value
+        if len(self._known) >= self._most:
+            return OTHER
+        self._known.add(value)
+        return value
 
 
 class Metrics:
     """The counters of a router, and of a model service in front of several engines."""
 
     def __init__(self, meter: Meter) -> None:
+        self._policy, self._endpoint = _Bounded(), _Bounded()
         self._requests = meter.create_counter(names.REQUESTS, unit="{request}", description="Requests by their verdict")
         self._cost = meter.create_counter(names.COST, unit="{nano-unit}", description="Cost of attempts, exact")
         self._compared = meter.create_counter(names.SHADOWS, unit="{request}", description="Kept answers compared")
@@ -34,27 +56,28 @@ class Metrics:
 
     def completed(self, record: CostRecord) -> None:
         """Counts a request, its attempts and its comparison."""
-        decision = record.decision
+        decision, policy = record.decision, {names.POLICY: self._policy(record.policy)}
         self._requests.add(
             1,
             {
-                names.POLICY: record.policy,
+                **policy,
                 names.VERDICT: decision.verdict.value if decision else NONE,
                 names.REASON: decision.reason.value if decision else NONE,
                 names.DEGRADED: record.degraded.value if record.degraded else NONE,
             },
         )
         for attempt in record.attempts:
-            labels = {names.POLICY: record.policy, names.TIER: attempt.tier.value}
-            self._cost.add(attempt.cost_nanos, labels | {names.ATTEMPT_OUTCOME: attempt.outcome.value})
+            labels = {names.TIER: attempt.tier.value, names.ATTEMPT_OUTCOME: attempt.outcome.value}
+            self._cost.add(attempt.cost_nanos, policy | labels)
         if record.other_sampling:
-            self._other_sampling.add(1, {names.POLICY: record.policy})
+            self._other_sampling.add(1, policy)
         if record.comparison is not None:
-            self._compared.add(1, {names.POLICY: record.policy, names.AGREES: record.comparison.agrees})
+            self._compared.add(1, policy | {names.AGREES: record.comparison.agrees})
 
     def endpoint(self, tier: Tier, endpoint: str, event: str) -> None:
         """Counts what happened at an engine's endpoint, a host and port of the configuration."""
-        self._endpoints.add(1, {names.TIER: tier.value, names.ENGINE_ENDPOINT: endpoint, names.ENGINE_EVENT: event})
+        labels = {names.TIER: tier.value, names.ENGINE_ENDPOINT: self._endpoint(endpoint), names.ENGINE_EVENT: event}
+        self._endpoints.add(1, labels)
 
     def reloaded(self, *, accepted: bool) -> None:
         """Counts a policy file that was read anew, and whether it was put in force."""

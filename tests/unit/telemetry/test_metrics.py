@@ -6,8 +6,9 @@ import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from marginal.routing.records import Comparison, DegradedReason
-from marginal.telemetry.metrics import Metrics
+from marginal.telemetry.metrics import MOST_VALUES, Metrics
 from marginal.telemetry.tracing import tracing_to
+from marginal.tokens import Tier
 from unit.telemetry.test_recorder import RECORD
 
 
@@ -67,3 +68,35 @@ def test_comparisons_and_reloads_are_counted(counted: Counted) -> None:
         "accepted": 1,
         "refused": 1,
     }
+
+
+MANY = 10 * MOST_VALUES
+
+
+def values(sums: Mapping[Any, int], label: str) -> set[str]:
+    return {dict(labels)[label] for labels in sums}
+
+
+def test_a32_many_policies_become_other_and_every_nano_unit_is_still_counted(counted: Counted) -> None:
+    for number in range(MANY):
+        counted.metrics.completed(replace(RECORD, policy=f"policy-{number}"))
+    for name in ("marginal.requests", "marginal.cost"):
+        told_apart = values(counted.sums(name), "marginal.policy")
+        assert len(told_apart) == MOST_VALUES + 1
+        assert {"policy-0", "other"} <= told_apart
+    assert sum(counted.sums("marginal.cost").values()) == MANY * RECORD.total_nanos
+    assert sum(counted.sums("marginal.requests").values()) == MANY
+
+
+def test_a32_tenants_and_tasks_make_no_series(counted: Counted) -> None:
+    for number in range(MANY):
+        counted.metrics.completed(replace(RECORD, tenant=f"tenant-{number}", task=f"task-{number}"))
+    assert list(counted.sums("marginal.requests").values()) == [MANY]
+
+
+def test_a32_pods_that_come_and_go_become_other(counted: Counted) -> None:
+    for number in range(MANY):
+        counted.metrics.endpoint(Tier.SMALL, f"10.0.0.{number}:8000", "ejected")
+    events = counted.sums("marginal.engine.events")
+    assert len(values(events, "marginal.engine.endpoint")) == MOST_VALUES + 1
+    assert sum(events.values()) == MANY
