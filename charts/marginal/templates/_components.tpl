@@ -1,0 +1,84 @@
+{{/*
+(root, into): fills `into` with the components by name: the values that hold for each, defaults merged under its own
+(0, false and "" of its own count), and what follows from them. Every template begins with this.
+*/}}
+{{- define "marginal.components" -}}
+{{- $root := .root -}}
+{{- $into := .into -}}
+{{- $fullname := include "marginal.fullname" $root -}}
+{{- range $name := list "router" "small" "large" -}}
+  {{- $isRouter := eq $name "router" -}}
+  {{- $own := ternary $root.Values.router (get $root.Values.tiers $name) $isRouter | default dict -}}
+  {{- $c := mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy $own) -}}
+  {{- $_ := set $c "component" $name -}}
+  {{- $_ := set $c "isRouter" $isRouter -}}
+  {{- $_ := set $c "fullname" (printf "%s-%s" $fullname $name) -}}
+  {{- $_ := set $c "port" (get (dict "router" 50051 "small" 50052 "large" 50053) $name) -}}
+  {{- $_ := set $c "program" (ternary "marginal-router" (printf "marginal-%s-model" $name) $isRouter) -}}
+  {{- $_ := set $c "health" (ternary "marginal.v1.RouterService" "marginal.v1.ModelService" $isRouter) -}}
+  {{- $_ := set $c "stateful" (and $isRouter (eq (dig "journal" "kind" "" $c) "claim")) -}}
+  {{- $kind := $c.autoscaling.kind -}}
+  {{- $least := ternary 0 1 (and (eq $kind "keda") (eq $name "large")) -}}
+  {{- if not (kindIs "invalid" $c.autoscaling.minReplicas) -}}{{- $least = int $c.autoscaling.minReplicas -}}{{- end -}}
+  {{- $_ := set $c "leastReplicas" (ternary (int $c.replicas) $least (eq $kind "none")) -}}
+  {{- $_ := set $into $name $c -}}
+{{- end -}}
+{{- $_ := set $into.router "discovers" (eq $into.router.discovery "endpointslices") -}}
+{{- $_ := set $into.router "scales" (or (eq $into.small.autoscaling.kind "keda") (eq $into.large.autoscaling.kind "keda")) -}}
+{{- range $name, $c := $into -}}
+  {{- $engine := 0 -}}
+  {{- if and (not $c.isRouter) (eq $c.engine.kind "sidecar") -}}{{- $engine = int $c.engine.sidecar.startupSeconds -}}{{- end -}}
+  {{- $_ := set $c "programStartSeconds" (int $c.startup.seconds) -}}
+  {{- $_ := set $c "startSeconds" (add (int $c.startup.seconds) $engine) -}}
+{{- end -}}
+{{- /* A router waits for its small tier, so it may take as long and a minute more. */ -}}
+{{- $patience := max $into.router.startSeconds (add $into.small.startSeconds 60) -}}
+{{- $_ := set $into.router "programStartSeconds" $patience -}}
+{{- $_ := set $into.router "startSeconds" $patience -}}
+{{- end -}}
+
+{{/* Streams end, then costs are settled and spans are sent (20 s), before a pod is ended. */}}
+{{- define "marginal.graceSeconds" -}}
+{{- add (int .c.shutdown.preStopSeconds) (int .c.shutdown.drainSeconds) (int .root.Values.longestStreamSeconds) 20 -}}
+{{- end -}}
+
+{{/* Whether a pod itself can sleep before it is told to stop; else the program takes calls so much longer. */}}
+{{- define "marginal.podSleeps" -}}
+{{- if semverCompare ">=1.30.0-0" .root.Capabilities.KubeVersion.Version }}yes{{ end -}}
+{{- end -}}
+
+{{- define "marginal.hasKeys" -}}{{ if .Values.access.keysSecret.name }}yes{{ end }}{{- end -}}
+
+{{/* Whether a tier downloads from the model hub. */}}
+{{- define "marginal.downloads" -}}
+{{- $model := .engine.embedded.model -}}
+{{- if eq .engine.kind "sidecar" }}yes
+{{- else if and (eq .engine.kind "embedded") $model (not (regexMatch "^(home-(small|large)$|/|scripted:)" $model)) }}yes{{ end -}}
+{{- end -}}
+
+{{/* The port of a URL. */}}
+{{- define "marginal.urlPort" -}}
+{{- $parts := urlParse . -}}
+{{- $port := regexFind ":[0-9]+$" $parts.host | trimPrefix ":" -}}
+{{- $port | default (get (dict "http" "80" "https" "443" "valkey" "6379" "valkeys" "6379" "redis" "6379" "rediss" "6379") $parts.scheme) -}}
+{{- end -}}
+
+{{- define "marginal.valkeyUrl" -}}
+{{- if eq .Values.valkey.kind "own" }}valkey://{{ include "marginal.fullname" . }}-valkey:6379/0{{ else if eq .Values.valkey.kind "external" }}{{ .Values.valkey.url }}{{ end -}}
+{{- end -}}
+
+{{- define "marginal.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "marginal.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+{{- end -}}
