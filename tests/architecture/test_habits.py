@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def test_fakes_are_classes_and_never_patches(path: Path) -> None:
 def test_every_dependency_is_justified_in_the_readme() -> None:
     project = tomllib.loads((ROOT / "services" / "pyproject.toml").read_text())["project"]
     readme = (ROOT / "README.md").read_text()
-    packages = [re.split(r"[=<>!~]", requirement)[0] for requirement in project["dependencies"]]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    packages = [re.split(r"[=<>!~]", requirement)[0] for requirement in wanted]
     assert [package for package in packages if f"`{package}`" not in readme] == []
 
 
