@@ -77,6 +77,9 @@ async def follow(api: Api, service: Service, push: Push, *, rhythm: Rhythm = RHY
         except ApiAway as error:
             following.away(error)
             await asyncio.sleep(next(waits))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            following.away(ApiAway(f"the API server's answer cannot be understood: {type(error).__name__}"))
+            await asyncio.sleep(next(waits))
 
 
 class _Following:

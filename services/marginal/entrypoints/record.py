@@ -26,7 +26,8 @@ from marginal.routing.busy import BusyTime
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import Generation, Message, ModelDescription, Role, Sampling, Tier, Token, Usage
 from marginal.transport import model_servicer
-from marginal.transport.remote_model import RemoteModel, connected
+from marginal.transport.remote_model import connected
+from marginal.transport.remote_pool import RemotePool
 from marginal.transport.router_client import wait_until_serving
 
 READY_SECONDS = 3.0
@@ -96,7 +97,7 @@ async def record(plan: Plan, *, progress: Console) -> Recorded:
 
 
 @asynccontextmanager
-async def _tier(plan: Plan, tier: Tier) -> AsyncIterator[RemoteModel]:
+async def _tier(plan: Plan, tier: Tier) -> AsyncIterator[RemotePool]:
     """A tier that is serving. Raises ConfigurationError."""
     target, tls = plan.targets[tier], reaching.current().tls
     try:

@@ -21,6 +21,7 @@ from marginal.entrypoints.policy_keeping import PolicyKeeper
 from marginal.entrypoints.readiness import naming, until_evidence
 from marginal.entrypoints.serving import TraceOptions, run, telemetry
 from marginal.entrypoints.tenant_keeping import TenantFiles, TenantKeeper
+from marginal.entrypoints.tier_targets import FORMS, tier_at
 from marginal.routing.admission import Admission
 from marginal.routing.overview import overview
 from marginal.routing.router import Router
@@ -32,7 +33,6 @@ from marginal.telemetry.tracing import Exporter
 from marginal.tokens import Tier
 from marginal.transport.admin import AdminServicer, serving_admin
 from marginal.transport.guard import Guard
-from marginal.transport.remote_model import connected
 from marginal.transport.router_servicer import SERVICE, RouterServicer
 from marginal.transport.server import ServerSettings, serve
 from marginal.transport.validation import Limits
@@ -73,8 +73,8 @@ class Plan:
 )
 def serve_router(
     listen: Annotated[str, typer.Option(envvar="MARGINAL_LISTEN", help="Address to listen on.")] = "127.0.0.1:50051",
-    small: Annotated[str, typer.Option(envvar="MARGINAL_SMALL", help="The small tier, host:port.")] = "127.0.0.1:50052",
-    large: Annotated[str, typer.Option(envvar="MARGINAL_LARGE", help="The large tier, host:port.")] = "127.0.0.1:50053",
+    small: Annotated[str, typer.Option(envvar="MARGINAL_SMALL", help=f"The small tier: {FORMS}.")] = "127.0.0.1:50052",
+    large: Annotated[str, typer.Option(envvar="MARGINAL_LARGE", help=f"The large tier: {FORMS}.")] = "127.0.0.1:50053",
     policy_file: Annotated[
         Path | None, typer.Option(envvar="MARGINAL_POLICY_FILE", help="Policies and prices; bundled ones by default.")
     ] = None,
@@ -157,8 +157,8 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             tenants.running(),
             keeper.running(),
             accounts as ledger,
-            connected(plan.targets[Tier.SMALL], tracer, tls=tls.client) as small,
-            connected(plan.targets[Tier.LARGE], tracer, tls=tls.client) as large,
+            tier_at(plan.targets[Tier.SMALL], tracer, tls=tls.client) as small,
+            tier_at(plan.targets[Tier.LARGE], tracer, tls=tls.client) as large,
         ):
             tiers = {Tier.SMALL: TierState(Tier.SMALL, small), Tier.LARGE: TierState(Tier.LARGE, large)}
             limits = TenantLimits(lambda tenant: tenants.tenants.rules(tenant))

@@ -12,6 +12,8 @@ from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, Tier
 from marginal.tokens import Chunk, Generation, ModelDescription
 from marginal.transport import model_messages
 from marginal.transport.model_servicer import SERVICE
+from marginal.transport.remote_pool import RemotePool
+from marginal.transport.targets import Discovery, discovery
 from marginal.transport.tls import ClientTls, Line, error_of_call
 from marginal.transport.tracing import CallTracer, client_interceptors
 from marginal.v1 import model_pb2
@@ -54,6 +56,16 @@ class RemoteModel:
         self._serving = serving
         self._describing = even_not_serving
 
+    @property
+    def ready(self) -> bool:
+        """Whether a serving tier is connected; begins to connect when none is."""
+        return self._serving.ready
+
+    async def close(self) -> None:
+        """Ends every call."""
+        await self._serving.close()
+        await self._describing.close()
+
     async def describe(self) -> ModelDescription:
         """Asks GetModel. Raises ModelFault, DeadlineExceeded."""
         try:
@@ -83,18 +95,33 @@ class RemoteModel:
 
 @asynccontextmanager
 async def connected(
-    target: str, tracer: CallTracer | None = None, *, tls: ClientTls | None = None
-) -> AsyncIterator[RemoteModel]:
-    """Opens a model service at `target`, "host:port"; its calls are traced when a tracer is given."""
-    address = f"dns:///{target}"
-    interceptors = client_interceptors(tracer, target) if tracer else None
-    serving = Line(address, ModelServiceStub, tls=tls, options=CHANNEL_OPTIONS, interceptors=interceptors)
-    any_ = Line(address, ModelServiceStub, tls=tls, options=RECONNECT_OPTIONS)
+    target: str, tracer: CallTracer | None = None, *, tls: ClientTls | None = None, found: Discovery | None = None
+) -> AsyncIterator[RemotePool]:
+    """Opens the model services of one tier; their calls are traced when a tracer is given.
+
+    `target` is in the words of `targets.discovery`; `found` says where its addresses are when it is in others. Raises
+    ConfigurationError for a target that is none.
+    """
+    found = found or discovery(target)
+    # the names of certificates are of the service, the addresses may be of its pods
+    own = (("grpc.default_authority", found.authority),) if found.authority else ()
+
+    def dial(address: str) -> RemoteModel:
+        interceptors = client_interceptors(tracer, address) if tracer else None
+        peer, options = f"dns:///{address}", (*CHANNEL_OPTIONS, *own)
+        serving = Line(peer, ModelServiceStub, tls=tls, options=options, interceptors=interceptors)
+        any_ = Line(peer, ModelServiceStub, tls=tls, options=(*RECONNECT_OPTIONS, *own))
+        return RemoteModel(serving, even_not_serving=any_)
+
+    pool = RemotePool(dial)
+    following = asyncio.ensure_future(found.follow(pool.are_now))
+    await asyncio.sleep(0)  # what is fixed is known at once
     try:
-        yield RemoteModel(serving, even_not_serving=any_)
+        yield pool
     finally:
-        await serving.close()
-        await any_.close()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await pool.close()
 
 
 def ours(error: MarginalError) -> MarginalError:

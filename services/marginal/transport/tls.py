@@ -98,6 +98,11 @@ class Line(Generic[Stub]):
             self._dial()
         return self._stub
 
+    @property
+    def ready(self) -> bool:
+        """Whether a call would go out at once; begins to connect when it would not."""
+        return self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+
     async def close(self) -> None:
         """Ends every call."""
         for closing in self._closing:
