@@ -1,4 +1,4 @@
-"""Generates the typed gRPC stubs of `protos/marginal/v1` into `marginal/v1` whenever the distribution is built."""
+"""Generates the typed gRPC stubs of `protos/marginal/v1`, and of KEDA's scaler, into `marginal/v1` whenever the distribution is built."""
 
 import shutil
 import sys
@@ -11,18 +11,22 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 HERE = Path(__file__).parent
 PROTOS = HERE.parent / "protos"
 PLUGINS = ("mypy", "mypy_grpc")
+FOREIGN = {"marginal/v1": PROTOS / "third_party" / "externalscaler"}
+"""Protos of others whose stubs go beside ours: the package they are imported from, and where they are."""
 
 
 class GenerateStubs(BuildHookInterface):
-    """Runs protoc on every proto of ours: messages, services and their type stubs."""
+    """Runs protoc on every proto of ours, and on the foreign ones: messages, services and their type stubs."""
 
     def initialize(self, version: str, build_data: dict) -> None:  # noqa: ARG002 (hatchling's signature)
         if not PROTOS.is_dir():
             raise SystemExit(f"{PROTOS} not found: build from the repository tree, the protos are beside services/")
         sources = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.glob("marginal/**/*.proto"))]
+        sources += [f"{package}/{path.name}" for package, folder in FOREIGN.items() for path in folder.glob("*.proto")]
         arguments = [
             f"-I{PROTOS}",
             f"-I{PROTOS / 'third_party'}",
+            *(f"-I{package}={folder}" for package, folder in FOREIGN.items()),
             f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
             f"--python_out={HERE}",
             f"--grpc_python_out={HERE}",
