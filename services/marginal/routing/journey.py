@@ -106,7 +106,8 @@ class Journey:
         out_of_reach = self._large_blocked()
         blocked = out_of_reach if self.request.on_degrade is OnDegrade.SERVE else None
         async with self._attempt(Tier.SMALL, early_stop=None if blocked else rule, replaceable=True) as attempt:
-            held = await _hold(attempt, deferral)
+            with self.tiers[Tier.LARGE].expecting(0.0 if self.terms.blocked else self.learner.tally.deferral_share):
+                held = await _hold(attempt, deferral)
             if attempt.finish is FinishReason.UNSURE and deferral.verdict is not Verdict.DEFER:
                 raise BackendProtocol("the small tier stopped early without cause: do both run the same version?")
             self._decision = decision = deferral.finish()
@@ -116,6 +117,7 @@ class Journey:
                 if not blocked:
                     return False
                 self._degraded = blocked
+                self.tiers[Tier.LARGE].presence.missed()
             if held:
                 await self._deliver(tuple(held), Tier.SMALL)
             await self._deliver_rest(attempt)
@@ -138,6 +140,7 @@ class Journey:
                 reason = DegradedReason.OVERLOADED if overloaded else DegradedReason.LARGE_UNAVAILABLE
             else:
                 return
+        self.tiers[Tier.LARGE].presence.missed()
         self._degrade(reason)
         await self._answer(Tier.SMALL)
 
@@ -146,7 +149,7 @@ class Journey:
         now, rules = self.clock(), self.policy.degrade
         if self.terms.blocked is not None:
             return self.terms.blocked
-        if self.tiers[Tier.LARGE].looks_down(now, retry_seconds=rules.retry_seconds):
+        if self.tiers[Tier.LARGE].looks_down(now, rules):
             return DegradedReason.LARGE_UNAVAILABLE
         if self.tiers[Tier.LARGE].places.full_for(self.request.criticality):
             return DegradedReason.OVERLOADED
@@ -158,7 +161,7 @@ class Journey:
         self._degraded = reason
 
     def _admits(self, tier: Tier) -> bool:
-        return self.tiers[tier].admits(self.clock(), retry_seconds=self.policy.degrade.retry_seconds)
+        return self.tiers[tier].admits(self.clock(), self.policy.degrade)
 
     async def _answer(self, tier: Tier, *, replaceable: bool = False) -> None:
         """Answers with one tier, its tokens sent as they come; a replaceable one is not waited for to the end."""
@@ -196,7 +199,9 @@ class Journey:
         if tier is Tier.SMALL:
             wanted = self.learner.criterion.alternatives(choices=asked.choices, all_scores=self.compare)
         generation = replace(asked, alternatives=wanted, early_stop=early_stop)
-        left, silence = self.deadline - self.clock(), self.policy.degrade.silence_seconds
+        left, rules = self.deadline - self.clock(), self.policy.degrade
+        await self.tiers[tier].presence.come(min(left / 2 if replaceable else left, rules.wake_seconds))
+        left, silence = self.deadline - self.clock(), rules.silence_seconds
         patience = min(left / 2, silence) if replaceable else silence
         async with self.calls.call(
             tier,

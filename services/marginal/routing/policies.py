@@ -18,13 +18,16 @@ class DegradeRules:
 
     `small_floor_seconds`: a request with less time is refused before anything is begun. `large_floor_seconds`: with
     less of the deadline left the large tier is not asked. `silence_seconds`: a tier that is silent for longer before
-    the commit point has failed. `retry_seconds`: how often a tier that is down is asked again.
+    the commit point has failed. `retry_seconds`: how often a tier that is down is asked again. `wake_seconds`: how long
+    a request waits for a tier that is at zero, half of its deadline at most where another tier could answer; 0 does not
+    wait.
     """
 
     small_floor_seconds: float = 0.005
     large_floor_seconds: float = 0.05
     silence_seconds: float = 10.0
     retry_seconds: float = 1.0
+    wake_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

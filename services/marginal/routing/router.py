@@ -138,7 +138,8 @@ class Router:
         if not journey.comparable:
             return None
         shadowed = self._shadows.of(policy)
-        if self._tiers[Tier.LARGE].looks_down(now, retry_seconds=policy.degrade.retry_seconds):
+        large = self._tiers[Tier.LARGE]
+        if large.looks_down(now, policy.degrade) or not large.presence.anyone:
             shadowed.left_out += 1
             return None
         admitted = shadowed.admits(policy.shadow, expected_nanos=record.always_large_nanos, now=now)

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from marginal.errors import TierUnavailable
 from marginal.routing.busy import BusyTime
 from marginal.routing.concurrency import AdaptiveLimit, LimitRules
-from marginal.routing.policies import BypassRules
+from marginal.routing.policies import BypassRules, DegradeRules
 from marginal.routing.ports import LanguageModel
+from marginal.routing.presence import Presence
 from marginal.routing.waiting import Places, WaitingRules
 from marginal.tokens import ModelDescription, Tier
 
@@ -18,9 +19,12 @@ FAILURES_IN_A_ROW = 3
 class TierState:
     """One tier's model and its recent health; times are seconds of the router's clock."""
 
-    def __init__(self, tier: Tier, model: LanguageModel, places: Places | None = None) -> None:
+    def __init__(
+        self, tier: Tier, model: LanguageModel, places: Places | None = None, presence: Presence | None = None
+    ) -> None:
         self.tier = tier
         self.model = model
+        self.presence = presence or Presence()
         self.places = places or Places(AdaptiveLimit(LimitRules()), WaitingRules())
         self.busy = BusyTime()
         self.model_name = tier.value
@@ -30,6 +34,22 @@ class TierState:
         """The most it reads and writes for one request, as far as it is known."""
         self._failures = 0
         self._failed_at = 0.0
+        self._likely: dict[object, float] = {}
+
+    @property
+    def expected(self) -> float:
+        """How many of the requests that are undecided now are expected to come here."""
+        return sum(self._likely.values())
+
+    @contextmanager
+    def expecting(self, likelihood: float) -> Iterator[None]:
+        """Counts a request as likely to come here, in [0, 1], while it is undecided."""
+        request = object()
+        self._likely[request] = likelihood
+        try:
+            yield
+        finally:
+            del self._likely[request]
 
     def is_now(self, description: ModelDescription) -> None:
         """Takes what the tier's model says of itself."""
@@ -38,21 +58,27 @@ class TierState:
         self.context_tokens = description.context_tokens or None
 
     def failed(self, now: float) -> None:
-        """Remembers that the tier failed a request."""
-        self._failures += 1
-        self._failed_at = now
+        """Remembers that the tier failed a request; one at zero has not."""
+        if self.presence.anyone:
+            self._failures += 1
+            self._failed_at = now
 
     def answered(self) -> None:
         """Remembers that the tier answers."""
         self._failures = 0
 
-    def looks_down(self, now: float, *, retry_seconds: float) -> bool:
-        """Whether it failed several times in a row, the last time less than `retry_seconds` ago."""
-        return self._failures >= FAILURES_IN_A_ROW and now - self._failed_at < retry_seconds
+    def looks_down(self, now: float, rules: DegradeRules) -> bool:
+        """Whether it failed several times in a row, the last time less than `retry_seconds` ago.
 
-    def admits(self, now: float, *, retry_seconds: float) -> bool:
+        At zero it does for those who do not wait until it wakes, or find too many before them.
+        """
+        if not self.presence.anyone:
+            return not self.presence.worth_waiting(rules.wake_seconds)
+        return self._failures >= FAILURES_IN_A_ROW and now - self._failed_at < rules.retry_seconds
+
+    def admits(self, now: float, rules: DegradeRules) -> bool:
         """Whether it may be asked now; of a tier that was down one request in `retry_seconds` finds out."""
-        if self.looks_down(now, retry_seconds=retry_seconds):
+        if self.looks_down(now, rules):
             return False
         if self._failures >= FAILURES_IN_A_ROW:
             self._failed_at = now

@@ -44,6 +44,7 @@ class _Degrade(Table):
     large_floor_seconds: Seconds = DEGRADE.large_floor_seconds
     silence_seconds: Seconds = DEGRADE.silence_seconds
     retry_seconds: Seconds = DEGRADE.retry_seconds
+    wake_seconds: Seconds = DEGRADE.wake_seconds
 
 
 class _Bypass(Table):
