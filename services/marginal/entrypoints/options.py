@@ -52,6 +52,15 @@ KeepaliveSeconds = Annotated[
     ),
 ]
 
+ScalerListen = Annotated[
+    str,
+    typer.Option(
+        envvar="MARGINAL_SCALER_LISTEN",
+        help="Address of KEDA's external scaler, which tells how much of each tier is wanted: by all routers with the"
+        " same --store, or by this one alone without a store. In plain text; by default there is none.",
+    ),
+]
+
 LEDGER, TENANTS, TLS = "Money", "Tenants and keys", "TLS"
 
 JournalDirectory = Annotated[

@@ -19,6 +19,7 @@ from marginal.entrypoints.failpoints import failpoint
 from marginal.entrypoints.options import DrainSeconds, GraceSeconds, MaxCalls, OtlpEndpoint, TraceExporter, TraceFile
 from marginal.entrypoints.policy_keeping import PolicyKeeper
 from marginal.entrypoints.readiness import naming, until_evidence
+from marginal.entrypoints.scaling import Scaling, both
 from marginal.entrypoints.serving import TraceOptions, run, telemetry
 from marginal.entrypoints.tenant_keeping import TenantFiles, TenantKeeper
 from marginal.entrypoints.tier_targets import FORMS, tier_at
@@ -34,10 +35,12 @@ from marginal.tokens import Tier
 from marginal.transport.admin import AdminServicer, serving_admin
 from marginal.transport.guard import Guard
 from marginal.transport.router_servicer import SERVICE, RouterServicer
+from marginal.transport.scaler import serving_scaler
 from marginal.transport.server import ServerSettings, serve
 from marginal.transport.validation import Limits
 
 ADMIN_CALLS = 4
+SCALER_CALLS = 64
 LIMITS = Limits()
 SERVER = ServerSettings(listen="")
 LEDGER = LedgerOptions()
@@ -50,7 +53,7 @@ class Plan:
     """One router as it was asked for.
 
     `policies` None are the bundled ones; what they learn is kept in `state`, None is nowhere. `admin_listen` "" serves
-    no AdminService.
+    no AdminService, `scaler_listen` "" no ExternalScaler.
     """
 
     settings: ServerSettings
@@ -58,6 +61,7 @@ class Plan:
     policies: Path | None
     state: Path | None
     admin_listen: str
+    scaler_listen: str
     access: Access
     ledger: LedgerOptions
     limits: Limits
@@ -86,6 +90,7 @@ def serve_router(
         str,
         typer.Option(envvar="MARGINAL_ADMIN_LISTEN", help="Address of the AdminService; empty for none."),
     ] = "127.0.0.1:50054",
+    scaler_listen: options.ScalerListen = "",
     maximum_deadline_seconds: Annotated[
         float, typer.Option(envvar="MARGINAL_MAXIMUM_DEADLINE_SECONDS", min=0.1, help="The most a request may take.")
     ] = LIMITS.deadline_seconds,
@@ -127,7 +132,8 @@ def serve_router(
     traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
     ledger = LedgerOptions(journal, store, store_ca, store_password_file, failure_mode, slice_share)
     targets = {Tier.SMALL: small, Tier.LARGE: large}
-    plan = Plan(settings, targets, policy_file, state_file, admin_listen, access, ledger, limits, max_calls, traces)
+    listens = (admin_listen, scaler_listen)
+    plan = Plan(settings, targets, policy_file, state_file, *listens, access, ledger, limits, max_calls, traces)
     run(lambda stop: _serve(plan, stop))
 
 
@@ -141,17 +147,19 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
         keeper = PolicyKeeper(plan.policies, plan.state, log=own.log, metrics=metrics)
         tenants = TenantKeeper(plan.access.tenants, log=own.log, metrics=metrics)
         tls = CertificateKeeper(plan.access.tls, log=own.log, metrics=metrics)
-        book, shadows = keeper.book, Shadows(random.random, clock)
+        book, shadows, scaling = keeper.book, Shadows(random.random, clock), Scaling(clock, own.log)
         recorder = OpenTelemetryRecorder(own.tracing.spans, own.log, metrics, currency=lambda: book.policies.currency)
         accounts = accounting(
             plan.ledger,
             currency=book.policies.currency,
             tenants=lambda: tenants.tenants,
-            share=keeper.sharing,
+            share=both(keeper.sharing, scaling.sharing),
             recorder=recorder,
             log=own.log,
         )
-        admin_guard = Guard(tracer, max_calls=ADMIN_CALLS, trust_baggage=False)
+        admin_guard, scaler_guard = (
+            Guard(tracer, max_calls=n, trust_baggage=False) for n in (ADMIN_CALLS, SCALER_CALLS)
+        )
         async with (
             tls.running(),
             tenants.running(),
@@ -160,7 +168,8 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             tier_at(plan.targets[Tier.SMALL], tracer, tls=tls.client) as small,
             tier_at(plan.targets[Tier.LARGE], tracer, tls=tls.client) as large,
         ):
-            tiers = {Tier.SMALL: TierState(Tier.SMALL, small), Tier.LARGE: TierState(Tier.LARGE, large)}
+            pools = {Tier.SMALL: small, Tier.LARGE: large}
+            tiers = {tier: TierState(tier, pool, presence=pool.presence) for tier, pool in pools.items()}
             limits = TenantLimits(lambda tenant: tenants.tenants.rules(tenant))
             admission = Admission(tiers, lambda: tenants.tenants, limits, ledger, clock, step)
             router = Router(
@@ -179,6 +188,8 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             async with (
                 naming(tiers.values()),
                 serving_admin(plan.admin_listen, admin, guard=admin_guard, tls=tls.server),
+                scaling.watching(tiers),
+                serving_scaler(plan.scaler_listen, scaling, guard=scaler_guard),
             ):
                 try:
                     await serve(

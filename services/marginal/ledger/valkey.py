@@ -25,6 +25,9 @@ BATCH = 200
 LEARNED_SECONDS = 90 * 86_400
 """How long what was learned is kept: traffic of the season before teaches nothing."""
 
+DEMAND_SECONDS = 15
+"""How long a router that says nothing is believed to want what it said last."""
+
 IDENTIFIER = re.compile(r"[A-Za-z0-9._:/-]{1,200}")
 """What may be part of a key as it is."""
 
@@ -144,6 +147,10 @@ class ValkeyStore:
     async def learned(self, name: str) -> str | None:
         text = await self._link.command("GET", self._link.key("learned", _identifier("name", name)))
         return None if text is None else str(text)
+
+    async def exchange_demand(self, router: str, text: str) -> Sequence[str]:
+        """Puts up one router's demand and gives what the others have put up in the last 15 seconds."""
+        return [str(one) for one in await self._link.run("demand", DEMAND_SECONDS, _identifier("name", router), text)]
 
 
 def _granted(answer: Sequence[str]) -> Grant:

@@ -29,7 +29,7 @@ MOST_CONNECTIONS = 32
 """Calls under way at a time; one more waits, within its timeout."""
 
 READS = ("balances", "expired", "states", "tenants")
-WRITES = ("acknowledge", "expire", "progress", "reserve", "settle")
+WRITES = ("acknowledge", "demand", "expire", "progress", "reserve", "settle")
 
 
 def open_client(
