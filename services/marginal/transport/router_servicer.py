@@ -1,6 +1,5 @@
 """RouterService over a Router: convert, call, convert."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +7,6 @@ from typing import Any
 
 import grpc
 
-from marginal.errors import SlowConsumer
 from marginal.routing.journey import Retract, Send
 from marginal.routing.records import CostRecord
 from marginal.routing.requests import Delta
@@ -45,16 +43,15 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     async def Generate(  # type: ignore[override]  # writes to the context, so that a cancel is a CancelledError here
         self, request: router_pb2.RouterServiceGenerateRequest, context: Any
     ) -> None:
+        stall = self._limits.stall_seconds
+
         async def send(delta: Delta) -> None:
             message = router_messages.delta_to_proto(delta, margins=request.return_margins)
-            try:
-                async with asyncio.timeout(self._limits.stall_seconds):
-                    await write(context, message)
-            except TimeoutError:
-                raise SlowConsumer(f"the answer was not read for {self._limits.stall_seconds:g} s") from None
+            await write(context, message, stall_seconds=stall)
 
         async with self._routed(request, context, send, lambda: False) as record:
-            await write(context, router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record)))
+            final = router_pb2.RouterServiceGenerateResponse(final=router_messages.final_to_proto(record))
+            await write(context, final, stall_seconds=stall)
 
     async def Complete(self, request: router_pb2.CompleteRequest, context: Any) -> router_pb2.CompleteResponse:
         pieces: list[str] = []
