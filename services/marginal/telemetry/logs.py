@@ -75,13 +75,28 @@ def configure(service_name: str, stream: TextIO, *, level: str = "info", layout:
         _as_text if text else _as_json,
     ]
     log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(_Lossy(stream)),  # type: ignore[arg-type]  # it writes and flushes, no more
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         context_class=dict,
         cache_logger_on_first_use=True,
     )
     return Logs(log, LEVELS[level])
+
+
+class _Lossy:
+    """A stream that loses what cannot be written: a full disk or a closed pipe must not end a request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Forwarding(logging.Handler):

@@ -55,6 +55,20 @@ def test_numbers_that_json_does_not_know_stay_readable_json(log: MemoryLog) -> N
     assert (event["value"], event["other"], event["thing"]) == ("NaN", ["Infinity"], "object")
 
 
+class FullDisk(io.StringIO):
+    """A stream that takes nothing."""
+
+    def write(self, text: str) -> int:  # noqa: ARG002
+        raise OSError(28, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_whoever_wrote_it_goes_on() -> None:
+    logs = configure("test", FullDisk(), layout=Layout.JSON)
+    logs.log.warning("the disk is full")
+    with logs.standard_library():
+        logging.getLogger("grpc").error("so it is")
+
+
 def test_events_under_the_level_are_left_out() -> None:
     stream = io.StringIO()
     logs = configure("test", stream, level="warning", layout=Layout.JSON)
