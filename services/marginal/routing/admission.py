@@ -95,7 +95,7 @@ def _too_dear(request: Request, policy: Policy, worst: WorstCase) -> DegradedRea
     if request.max_nanos is None:
         return None
     if request.max_currency != policy.currency:
-        raise InvalidRequest("max_cost.currency_code", f"is {request.max_currency!r}, prices are in {policy.currency}")
+        raise InvalidRequest("max_cost.currency_code", f"must be {policy.currency}, as the prices are")
     if worst.small > request.max_nanos:
         raise CostLimited(
             f"max_cost: the small tier alone could cost {worst.small} nano-units and {request.max_nanos} are allowed:"

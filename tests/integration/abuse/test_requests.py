@@ -74,6 +74,12 @@ ROWS = [
     *numbered("top_p", (math.nan, math.inf, -math.inf, 0.0, -0.1, 1e308, 1.01), "A7"),
     Row("A7-max_cost-negative", asking(max_cost=Money(currency_code="USD", units=-1)), "max_cost"),
     Row("A7-max_cost-without-end", asking(max_cost=Money(currency_code="USD", nanos=2**31 - 1)), "max_cost"),
+    Row(
+        "A7-max_cost-in-no-currency",
+        asking(max_cost=Money(currency_code="X" * 1_000, units=1)),
+        "max_cost.currency_code",
+        ("USD",),
+    ),
     Row("A8-prompt-is-not-utf-8", b"\x0a\x02\xff\xfe", "request"),
     Row("A8-policy-is-not-utf-8", b"\x0a\x02hi\x2a\x02\xc3\x28", "request"),
     Row("A8-surrogates", b"\x0a\x03\xed\xa0\x80", "request"),
