@@ -39,7 +39,7 @@ class Seen:
     retry_seconds: float | None = None
     trailers: dict[str, str | bytes] = field(default_factory=dict)
     sent: bytes = b""
-    """Every message, status text and trailer, as they came over the wire."""
+    """Status text, headers and trailers as they came over the wire, and the final message; not the answer's text."""
 
     @property
     def request_id(self) -> str:
@@ -115,8 +115,8 @@ def _take(seen: Seen, message: bytes) -> None:
     response = router_pb2.RouterServiceGenerateResponse.FromString(message)
     if response.HasField("final"):
         seen.final = response.final
+        seen.sent += message
     seen.text += response.text.text
-    seen.sent += message
 
 
 def _take_refusal(seen: Seen, error: grpc.aio.AioRpcError) -> None:

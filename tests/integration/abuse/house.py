@@ -261,45 +261,48 @@ class House:
 @asynccontextmanager
 async def house(directory: Path, tiers: Tiers, valkey: ValkeyProcess | None) -> AsyncIterator[House]:
     """Starts a router with keys and limits, its budgets in `valkey` or in its own memory."""
-    owned = {tenant: minted(tenant, now=0.0) for tenant in CALLERS}
-    for name, text in (
-        ("keys.jsonl", written_keys(kept for _, kept in owned.values())),
-        ("tenants.toml", TENANTS),
-        ("policies.toml", POLICIES),
-    ):
-        directory.joinpath(name).write_text(text)
-    arguments = (
-        *("--keys-file", str(directory / "keys.jsonl"), "--tenants-file", str(directory / "tenants.toml")),
-        *("--policy-file", str(directory / "policies.toml"), "--state-file", str(directory / "state.json")),
-        *(("--store", valkey.url) if valkey else ()),
-    )
-    keys = {tenant: key for tenant, (key, _) in owned.items()}
-    async with router(directory, tiers.targets, arguments) as running:
+    keys, arguments = settings(directory, POLICIES)
+    store = ("--store", valkey.url) if valkey else ()
+    async with router(directory, tiers.targets, (*arguments, *store), journal=directory / "journal") as running:
         built = House(running, directory, keys, tiers, valkey)
         yield built
         await built.closed()
 
 
-@asynccontextmanager
-async def router(directory: Path, targets: tuple[str, str], arguments: tuple[str, ...]) -> AsyncIterator[Running]:
-    """Starts a router that keeps its journal and its spans in `directory`, and waits until it serves."""
-    (address,) = free_addresses("127.0.0.1", 1)
-    program = Program(
-        name="router",
-        script="marginal-router",
-        service=SERVICE,
-        address=address,
-        target=address,
-        serves="",
-        state_dir=directory,
-        arguments=(
-            *("--listen", address, "--admin-listen", "", "--journal", str(directory / "journal")),
-            *("--small", targets[0], "--large", targets[1], *arguments),
-        ),
+def settings(directory: Path, policies: str) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Writes a router's files; gives every tenant's key, and the options that name the files."""
+    owned = {tenant: minted(tenant, now=0.0) for tenant in CALLERS}
+    for name, text in (
+        ("keys.jsonl", written_keys(kept for _, kept in owned.values())),
+        ("tenants.toml", TENANTS),
+        ("policies.toml", policies),
+    ):
+        directory.joinpath(name).write_text(text)
+    arguments = (
+        *("--keys-file", str(directory / "keys.jsonl"), "--tenants-file", str(directory / "tenants.toml")),
+        *("--policy-file", str(directory / "policies.toml"), "--state-file", str(directory / "state.json")),
     )
-    running = await start(program)
+    return {tenant: key for tenant, (key, _) in owned.items()}, arguments
+
+
+@asynccontextmanager
+async def router(
+    directory: Path, targets: tuple[str, str], arguments: tuple[str, ...], *, journal: Path
+) -> AsyncIterator[Running]:
+    """Starts a router that logs to `directory`, and waits until it serves."""
+    own = ("--admin-listen", "", "--journal", str(journal), "--small", targets[0], "--large", targets[1])
+    async with started("router", SERVICE, directory, (*own, *arguments)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def started(name: str, service: str, directory: Path, arguments: tuple[str, ...]) -> AsyncIterator[Running]:
+    """Starts one of our programs on a free port and waits until it serves."""
+    (address,) = free_addresses("127.0.0.1", 1)
+    arguments = ("--listen", address, *arguments)
+    running = await start(Program(name, f"marginal-{name}", service, address, address, "", arguments, directory))
     try:
-        await wait_until_serving(address, SERVICE, timeout_seconds=60.0)
+        await wait_until_serving(address, service, timeout_seconds=60.0)
         yield running
     finally:
         await running.drain()
