@@ -12,9 +12,12 @@ VENV := services/.venv
 UV := $(TOOLS)/bin/uv
 BIN := $(VENV)/bin
 CONFIG := services/pyproject.toml
-SOURCES := services/marginal services/home_pair services/hatch_build.py tests
+IMAGES := router model cli
+TAG ?= dev
+TARS ?= $(TOOLS)/images
+SOURCES := services/marginal services/home_pair services/hatch_build.py charts tests
 
-.PHONY: help setup run check format lint types imports protos test test-unit test-contract test-integration test-architecture bench pair clean
+.PHONY: help setup run check format lint types imports protos test test-unit test-contract test-integration test-architecture test-charts chart-golden bench pair images image-tars kind-up kind-down clean
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,14 +63,36 @@ protos: setup ## buf: format, STANDARD lint, and nothing breaks against main
 test: setup ## all tests
 	$(BIN)/python -m pytest -c tests/pytest.ini tests
 
-test-unit test-contract test-integration test-architecture: setup ## one kind of test
+test-unit test-contract test-integration test-architecture test-charts: setup ## one kind of test
 	$(BIN)/python -m pytest -c tests/pytest.ini tests/$(@:test-%=%)
+
+chart-golden: setup ## renders the chart's examples anew into tests/charts/golden
+	cd tests && ../$(BIN)/python -m charts.renew
 
 bench: setup ## measures the router against a direct call, ratios in one run
 	$(BIN)/python -m tests.bench
 
 pair: $(UV) ## trains the home pair anew from its seed (half an hour on two cores)
 	cd services && UV_PROJECT_ENVIRONMENT=.venv-pair ../$(UV) run --frozen --group home-pair python -m home_pair build
+
+images: ## builds the images with docker: marginal/router, marginal/model and marginal/cli, with TAG=dev
+	@for image in $(IMAGES); do docker build --file deploy/docker/Dockerfile --target $$image --tag marginal/$$image:$(TAG) \
+	  --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' services/pyproject.toml) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) .; done
+
+image-tars: $(UV) ## the same images as tars in TARS=.tools/images, for tests where nothing builds containers
+	@for image in $(IMAGES); do $(PYTHON) deploy/docker/rootfs --service $$image --tag marginal/$$image:$(TAG) \
+	  --output $(TARS)/$$image.tar; done
+
+kind-up: setup images ## a Kubernetes in Docker with Marginal in it; needs docker and kind
+	@kind get clusters --quiet | grep --quiet --line-regexp marginal \
+	  || kind create cluster --config deploy/kind/cluster.yaml --wait 3m
+	@kind load docker-image --name marginal marginal/router:$(TAG) marginal/model:$(TAG)
+	@$(BIN)/helm upgrade --install marginal charts/marginal --kube-context kind-marginal --namespace marginal \
+	  --create-namespace --values deploy/kind/values.yaml --set image.tag=$(TAG) --wait --timeout 10m
+
+kind-down: ## ends it
+	@kind delete cluster --name marginal
 
 clean: ## removes what make built
 	rm -rf $(TOOLS) $(VENV) services/.venv-pair .marginal services/home_pair/build

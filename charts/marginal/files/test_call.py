@@ -29,7 +29,18 @@ def fault(answer: dict) -> str:
 
 def main(target: str, *modes: str) -> int:
     for mode in modes:
-        command = ["marginal", "ask", QUESTION, "--json", "--mode", mode, "--target", target, "--timeout", TIMEOUT_SECONDS]
+        command = [
+            "marginal",
+            "ask",
+            QUESTION,
+            "--json",
+            "--mode",
+            mode,
+            "--target",
+            target,
+            "--timeout",
+            TIMEOUT_SECONDS,
+        ]
         asked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if asked.returncode:
             return asked.returncode
@@ -38,7 +49,8 @@ def main(target: str, *modes: str) -> int:
             print(f"{mode}: {why}: {asked.stdout}", file=sys.stderr)
             return 1
         costs = " + ".join(str(attempt["cost_nanos"]) for attempt in answer["attempts"])
-        print(f"{mode}: {answer['text']!r} by {answer['tier']}, {costs} = {answer['total_nanos']} nano-{answer['currency']}")
+        total = f"{answer['total_nanos']} nano-{answer['currency']}"
+        print(f"{mode}: {answer['text']!r} by {answer['tier']}, {costs} = {total}")
     return 0
 
 

@@ -32,10 +32,8 @@
 {{- define "marginal.routerEnvironment" -}}
 {{- $root := .root -}}{{- $v := .root.Values -}}{{- $c := .c }}
 {{- range $tier := list "small" "large" }}
-- {name: MARGINAL_{{ upper $tier }}, value: "{{ (get $.all $tier).fullname }}-headless:{{ (get $.all $tier).port }}"}
-{{- end }}
-{{- if $c.discovers }}
-- {name: MARGINAL_DISCOVERY, value: endpointslices}
+{{- $t := get $.all $tier }}
+- {name: MARGINAL_{{ upper $tier }}, value: "{{ if $c.discovers }}kubernetes:///{{ $root.Release.Namespace }}/{{ $t.fullname }}:grpc{{ else }}{{ $t.fullname }}-headless:{{ $t.port }}{{ end }}"}
 {{- end }}
 {{- if $c.scales }}
 - {name: MARGINAL_SCALER_LISTEN, value: "0.0.0.0:50055"}

@@ -1,0 +1,133 @@
+"""A stranger's mistakes: each is refused before anything changes, with one sentence that names the value."""
+
+import re
+
+import pytest
+
+from charts.rendering import Refused, manifest
+
+MISTAKES = {
+    "a key misspelt": ("tiers: {small: {replica: 2}}", "tiers.small: Additional property replica is not allowed"),
+    "a tier that there is not": ("tiers: {medium: {replicas: 1}}", "tiers: Additional property medium is not allowed"),
+    "a number as text": ('router: {replicas: "2"}', "router.replicas: Invalid type. Expected: integer, given: string"),
+    "fewer than no replicas": (
+        "tiers: {large: {replicas: -1}}",
+        "tiers.large.replicas: Must be greater than or equal to 0",
+    ),
+    "an autoscaler in capitals": (
+        "tiers: {large: {autoscaling: {kind: HPA}}}",
+        "tiers.large.autoscaling.kind: tiers.large.autoscaling.kind must be one of the following:",
+    ),
+    "a password in the values": (
+        "valkey: {kind: own, password: secret}",
+        "valkey: Additional property password is not allowed",
+    ),
+    "no time for any stream": ("longestStreamSeconds: 0", "longestStreamSeconds: Must be greater than or equal to 1"),
+    "the router woken by itself": (
+        "router: {autoscaling: {kind: keda}}",
+        "router.autoscaling.kind: keda asks the router",
+    ),
+    "an hpa from zero": (
+        "tiers: {large: {autoscaling: {kind: hpa, minReplicas: 0}}}",
+        "tiers.large.autoscaling.minReplicas: an hpa cannot wake a tier from 0",
+    ),
+    "more at least than at most": (
+        "tiers: {large: {autoscaling: {kind: keda, minReplicas: 9}}}",
+        "tiers.large.autoscaling: minReplicas 9 is more than maxReplicas 4",
+    ),
+    "an hpa that looks at nothing": (
+        "router: {autoscaling: {kind: hpa, cpuPercent: null}}",
+        "router.autoscaling: an hpa needs cpuPercent or metrics",
+    ),
+    "a small tier that sleeps": (
+        "tiers: {small: {autoscaling: {kind: keda, minReplicas: 0}}}",
+        "tiers.small: keep one replica at least; only the large tier can be at 0",
+    ),
+    "no router": ("router: {replicas: 0}", "router: keep one replica at least"),
+    "a rollout that cannot move": (
+        "tiers: {large: {rollout: {maxSurge: 0}}}",
+        "tiers.large.rollout: maxSurge and maxUnavailable cannot both be 0",
+    ),
+    "an external engine that is nowhere": (
+        "tiers: {large: {engine: {kind: external}}}",
+        "tiers.large.engine.external.endpoints: missing",
+    ),
+    "endpoints of an engine in the image": (
+        "tiers: {large: {engine: {external: {endpoints: ['http://a:8000']}}}}",
+        "tiers.large.engine.external.endpoints: have no effect with kind embedded",
+    ),
+    "an endpoint that holds its key": (
+        "tiers: {large: {engine: {kind: external, external: {endpoints: ['https://me:sk-1@models.example']}}}}",
+        "tiers.large.engine.external.endpoints: each is http://HOST:PORT or https://HOST:PORT without user, key",
+    ),
+    "a sidecar without an image": (
+        "tiers: {small: {engine: {kind: sidecar}}}",
+        "tiers.small.engine.sidecar.image: missing",
+    ),
+    "the embedded model of another engine": (
+        "tiers: {small: {engine: {kind: sidecar, embedded: {model: home-small}, sidecar: {image: vllm}}}}",
+        "tiers.small.engine.embedded: has no effect with kind sidecar",
+    ),
+    "a route of the other engine": (
+        "tiers: {small: {engine: {kind: sidecar, route: native, sidecar: {image: vllm}}}}",
+        "tiers.small.engine.route: openai has chat and completions",
+    ),
+    "a model cache that is nowhere": (
+        "tiers: {small: {modelCache: {kind: claim}}}",
+        "tiers.small.modelCache.claimName",
+    ),
+    "a digest that is a tag": ("router: {image: {digest: v1}}", "router.image.digest: write it as sha256:"),
+    "an open port without keys": (
+        "router: {service: {type: LoadBalancer}}",
+        "router.service.type: without keys others than the cluster's pods could spend",
+    ),
+    "an open port that a policy closes": (
+        "{router: {service: {type: LoadBalancer}}, access: {keysSecret: {name: keys}}}",
+        "networkPolicy.callers: missing",
+    ),
+    "no fence and no keys": ("networkPolicy: {enabled: false}", "networkPolicy.enabled: without it and without keys"),
+    "a gateway without keys": (
+        "route: {enabled: true, parentRefs: [{name: gateway}]}",
+        "route.enabled: a gateway without keys lets anybody spend",
+    ),
+    "keys demanded and not named": ("access: {withoutKeys: refuse}", "access.keysSecret.name: missing"),
+    "keys and a header that names the tenant": (
+        "access: {trustTenantHeader: true, keysSecret: {name: keys}}",
+        "access.trustTenantHeader: has no effect with keys",
+    ),
+    "certificates of callers without TLS": (
+        "tls: {callersShowCertificates: true}",
+        "tls.callersShowCertificates: needs tls.existingSecret",
+    ),
+    "a collector without a scheme": (
+        "telemetry: {collector: 'collector:4317'}",
+        "telemetry.collector: write it as http://HOST:4317",
+    ),
+    "a Valkey without a password": ("valkey: {kind: own}", "valkey.passwordSecret.name: missing"),
+    "a Valkey's password in its URL": (
+        "valkey: {kind: external, url: 'valkey://:hunter2@valkey:6379'}",
+        "valkey.url: write valkey://HOST:6379/0",
+    ),
+    "a Valkey that is not asked": (
+        "valkey: {url: 'valkey://valkey:6379/0'}",
+        "valkey.url: has no effect with kind none",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_refused_in_one_sentence(mistake: str) -> None:
+    values, sentence = MISTAKES[mistake]
+    with pytest.raises(Refused) as refused:
+        manifest(values)
+    [said] = complaints(str(refused.value))
+    assert said.startswith(sentence)
+    assert "hunter2" not in str(refused.value)
+    assert "sk-1" not in str(refused.value)
+
+
+def complaints(text: str) -> list[str]:
+    """The sentences of a refusal: those of the schema, or of a template."""
+    of_schema = re.findall(r"^- (.+)$", text, re.MULTILINE)
+    of_templates = re.findall(r"execution error at \(\S+\): (.+)$", text, re.MULTILINE)
+    return [*of_schema, *of_templates]
