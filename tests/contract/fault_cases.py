@@ -12,8 +12,11 @@ from marginal.tokens import Tier
 BROKEN = ("F4/reset", "F4/close", "F7/error", "F11/stall", "F15/reset", "F19/json", "F19/utf8", "F19/long")
 """Faults of a stream that has begun."""
 
-MUTE = ("F8/429", "F8/503", "F8/stream", "F9/500", "F10/silent", "F12/frozen", "F13/frozen", "F19/html")
+MUTE = ("F9/500", "F10/silent", "F12/frozen", "F13/frozen", "F19/html")
 """Faults before the first token."""
+
+FULL = ("F8/429", "F8/503", "F8/stream")
+"""An engine without room: the large tier must not take over a small one's load."""
 
 UNSCORED = ("F16/missing", *(f"F17/{variant}" for variant in VARIANTS["F17"]))
 UNCOUNTED = tuple(f"F18/{variant}" for variant in VARIANTS["F18"])
@@ -21,7 +24,8 @@ NOTICED = ("F10", "F11", "F12", "F13", "F16", "F17")
 """Faults that we end: the engine must see the connection cut."""
 
 SMALL, LARGE, DEGRADED = "small answer", "large answer", "small answer, degraded: large_unavailable"
-INTERRUPTED, LATE = "StreamInterrupted", "DeadlineExceeded"
+CROWDED = "small answer, degraded: overloaded"
+INTERRUPTED, LATE, OVERLOADED = "StreamInterrupted", "DeadlineExceeded", "Overloaded"
 
 ESTIMATED = "no usage: prompt tokens are estimated"
 
@@ -67,6 +71,9 @@ def _cases() -> Iterator[Case]:
     for fault in MUTE:
         yield Case(fault, Tier.SMALL, LARGE)
         yield Case(fault, Tier.LARGE, DEGRADED)
+    for fault in FULL:
+        yield Case(fault, Tier.SMALL, OVERLOADED)
+        yield Case(fault, Tier.LARGE, CROWDED)
     yield Case("F14/trickle", Tier.SMALL, SMALL)
     # A deadline that falls just as a token arrives finds it on the wire: the engine has sent what nobody will read, and
     # no ledger can know. This link is stuck in the middle of the fourth token, so that what was sent is what was read.
