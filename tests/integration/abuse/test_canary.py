@@ -224,8 +224,7 @@ async def repetitions(ask: Asks) -> None:
     keyed = asking(SLOWLY, idempotency_key=IDEMPOTENCY, max_tokens=8)
     first, second = await asyncio.gather(ask(keyed), ask(keyed))
     assert {first.reason, second.reason} == {"", "IN_PROGRESS"}
-    await asyncio.sleep(0.1)  # the store hears of the answer behind the caller's back
-    await ask(keyed)
+    await until_refused(ask, "ALREADY_ANSWERED", keyed)  # the store hears of the answer behind the caller's back
     await ask(asking(PROMPT, idempotency_key=IDEMPOTENCY))
 
 
@@ -233,7 +232,7 @@ async def faults(ask: Asks) -> None:
     """What the engine does wrong, in words that hold the prompt or none."""
     for fault in ("F5/reset:6", "F19/json:0", "F19/html:0", "F19/utf8:3", "F17/nan:0"):
         await ask(asking(f"{ANSWERED} FAULT:{fault} {PROMPT}", mode=SMALL_ONLY, max_tokens=40))
-    await ask(asking(f"{SLOWLY}", max_tokens=40), timeout=0.5)
+    await until_refused(ask, "DEADLINE_EXCEEDED", asking(SLOWLY, max_tokens=40), timeout=0.5)
     await ask(asking(f"{PROMPT} " * 300))
     for _ in range(2):
         await ask(asking(f"{ANSWERED} FAULT:F9/500:0 {PROMPT}"))
@@ -258,17 +257,22 @@ async def broken_books(scene: Scene, running: Running) -> None:
             assert (await ask(asking(PROMPT))).reason == "BUDGET_STORE_DOWN"
         await until_served(ask)
         with disk_full(running.pid):
-            await ask(asking(PROMPT, policy="defers", on_degrade=FAIL))
-            await ask(asking(PROMPT, policy="defers", on_degrade=FAIL))
+            await until_refused(ask, "LEDGER_WRITE", asking(PROMPT, policy="defers", on_degrade=FAIL))
         await until_served(ask)
 
 
 async def until_served(ask: Asks) -> None:
+    await until_refused(ask, "", asking(PROMPT))
+
+
+async def until_refused(ask: Asks, reason: str, request: Request, **how: object) -> None:
+    """Asks again until the answer is the one that must come soon; "" is none at all, but an answer."""
     for _ in range(200):
-        if (await ask(asking(PROMPT))).code is grpc.StatusCode.OK:
+        seen = await ask(request, **how)
+        if seen.reason == reason and (reason or seen.final):
             return
         await asyncio.sleep(0.05)
-    raise AssertionError("the router did not recover")
+    raise AssertionError(f"nobody was told {reason or 'anything'}")
 
 
 @contextmanager
