@@ -87,7 +87,7 @@ image-tars: $(UV) ## the same images as tars in TARS=.tools/images, for tests wh
 kind-up: setup images ## a Kubernetes in Docker with Marginal in it; needs docker and kind
 	@kind get clusters --quiet | grep --quiet --line-regexp marginal \
 	  || kind create cluster --config deploy/kind/cluster.yaml --wait 3m
-	@kind load docker-image --name marginal marginal/router:$(TAG) marginal/model:$(TAG)
+	@kind load docker-image --name marginal $(IMAGES:%=marginal/%:$(TAG))
 	@$(BIN)/helm upgrade --install marginal charts/marginal --kube-context kind-marginal --namespace marginal \
 	  --create-namespace --values deploy/kind/values.yaml --set image.tag=$(TAG) --wait --timeout 10m
 
