@@ -108,6 +108,10 @@ MISTAKES = {
         "valkey: {kind: external, url: 'valkey://:hunter2@valkey:6379'}",
         "valkey.url: write valkey://HOST:6379/0",
     ),
+    "several routers asked of one's demand": (
+        "{router: {replicas: 2}, tiers: {large: {autoscaling: {kind: keda}}}}",
+        "valkey.kind: none leaves each router with its own demand",
+    ),
     "a Valkey that is not asked": (
         "valkey: {url: 'valkey://valkey:6379/0'}",
         "valkey.url: has no effect with kind none",

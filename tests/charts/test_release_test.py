@@ -100,9 +100,7 @@ def test_the_charts_own_valkey_starts_with_its_password_and_forgets_nothing(tmp_
     socket, password = tmp_path / "socket", "a b$c'd"
     (tmp_path / "password").write_text(password + "\n")
     (tmp_path / "valkey.conf").write_text(config.replace("/data", str(tmp_path)) + f"port 0\nunixsocket {socket}\n")
-    script = (
-        container["args"][0].replace("/etc/valkey-password/", f"{tmp_path}/").replace("/etc/valkey/", f"{tmp_path}/")
-    )
+    script = re.sub(r"/etc/valkey(-password)?/", f"{tmp_path}/", container["args"][0])
     (tmp_path / "valkey-server").symlink_to(get_binary_path())
     process = subprocess.Popen(  # noqa: S603
         [shutil.which("sh") or "sh", "-c", script],

@@ -16,9 +16,6 @@ from marginal.settings.tenant_file import tenants_file
 from marginal.tokens import Tier
 
 PROGRAMS = {"router": router.app, "small": model.program(Tier.SMALL), "large": model.program(Tier.LARGE)}
-COMING = {"MARGINAL_SCALER_LISTEN"}
-"""Of an option that routers are to have; the chart gives it only where a tier is scaled by KEDA."""
-
 DEFAULTS = """
 defaults:
   replicas: 3
@@ -86,7 +83,7 @@ def test_a_program_has_an_option_for_every_variable_that_it_is_given(name: str) 
     for component, app in PROGRAMS.items():
         given = environment(workload(example(name), component)["spec"]["template"])
         known = {name for parameter in typer.main.get_command(app).params for name in variables(parameter)}
-        assert {name for name in given if name.startswith("MARGINAL_")} <= known | COMING
+        assert {name for name in given if name.startswith("MARGINAL_")} <= known
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -115,6 +112,18 @@ def test_a_sidecar_starts_before_its_program_and_ends_after_it() -> None:
     assert environment(pod)["MARGINAL_ENDPOINT"] == f"http://127.0.0.1:{engine['ports'][0]['containerPort']}"
     assert engine["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert {"medium": "Memory", "sizeLimit": "1Gi"} in [volume.get("emptyDir") for volume in pod["spec"]["volumes"]]
+
+
+def test_a_pod_of_a_tier_outlasts_what_others_remember_of_its_address() -> None:
+    by_dns = rendered("router: {discovery: dns}")
+    seconds = {
+        name: pod["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        for name, pod in pods(by_dns).items()
+        if name != "marginal-test"
+    }
+    assert seconds == {"marginal-router": 5, "marginal-small": 35, "marginal-large": 35}
+    assert environment(pods(by_dns)["marginal-router"])["MARGINAL_LARGE"] == "dns:///marginal-large-headless:50053"
+    assert not any(pod["spec"]["automountServiceAccountToken"] for pod in pods(by_dns).values())
 
 
 def test_a_tier_that_has_all_in_its_image_may_talk_to_nobody() -> None:

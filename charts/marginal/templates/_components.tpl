@@ -24,6 +24,12 @@
   {{- $_ := set $into $name $c -}}
 {{- end -}}
 {{- $_ := set $into.router "discovers" (eq $into.router.discovery "endpointslices") -}}
+{{- range $name, $c := $into -}}
+  {{- /* DNS answers are kept for 30 s, and the router looks every 5 s. */ -}}
+  {{- $sleep := ternary 5 35 (or $c.isRouter $into.router.discovers) -}}
+  {{- if not (kindIs "invalid" $c.shutdown.preStopSeconds) -}}{{- $sleep = int $c.shutdown.preStopSeconds -}}{{- end -}}
+  {{- $_ := set $c "preStopSeconds" $sleep -}}
+{{- end -}}
 {{- $_ := set $into.router "scales" (or (eq $into.small.autoscaling.kind "keda") (eq $into.large.autoscaling.kind "keda")) -}}
 {{- range $name, $c := $into -}}
   {{- $engine := 0 -}}
@@ -39,7 +45,7 @@
 
 {{/* Streams end, then costs are settled and spans are sent (20 s), before a pod is ended. */}}
 {{- define "marginal.graceSeconds" -}}
-{{- add (int .c.shutdown.preStopSeconds) (int .c.shutdown.drainSeconds) (int .root.Values.longestStreamSeconds) 20 -}}
+{{- add .c.preStopSeconds (int .c.shutdown.drainSeconds) (int .root.Values.longestStreamSeconds) 20 -}}
 {{- end -}}
 
 {{/* Whether a pod itself can sleep before it is told to stop; else the program takes calls so much longer. */}}

@@ -2,7 +2,7 @@
 {{- define "marginal.environment" -}}
 {{- $root := .root -}}{{- $v := .root.Values -}}{{- $c := .c -}}
 {{- $drain := int $c.shutdown.drainSeconds -}}
-{{- if not (include "marginal.podSleeps" .) -}}{{- $drain = add $drain (int $c.shutdown.preStopSeconds) -}}{{- end -}}
+{{- if not (include "marginal.podSleeps" .) -}}{{- $drain = add $drain $c.preStopSeconds -}}{{- end -}}
 - {name: HOME, value: /tmp}
 - {name: MARGINAL_LISTEN, value: "0.0.0.0:{{ $c.port }}"}
 - {name: MARGINAL_MAX_CALLS, value: {{ $c.maxCalls | int | quote }}}
@@ -33,7 +33,7 @@
 {{- $root := .root -}}{{- $v := .root.Values -}}{{- $c := .c }}
 {{- range $tier := list "small" "large" }}
 {{- $t := get $.all $tier }}
-- {name: MARGINAL_{{ upper $tier }}, value: "{{ if $c.discovers }}kubernetes:///{{ $root.Release.Namespace }}/{{ $t.fullname }}:grpc{{ else }}{{ $t.fullname }}-headless:{{ $t.port }}{{ end }}"}
+- {name: MARGINAL_{{ upper $tier }}, value: "{{ if $c.discovers }}kubernetes:///{{ $root.Release.Namespace }}/{{ $t.fullname }}:grpc{{ else }}dns:///{{ $t.fullname }}-headless:{{ $t.port }}{{ end }}"}
 {{- end }}
 {{- if $c.scales }}
 - {name: MARGINAL_SCALER_LISTEN, value: "0.0.0.0:50055"}

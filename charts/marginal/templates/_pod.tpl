@@ -71,9 +71,9 @@ containers:
       periodSeconds: 15
       timeoutSeconds: 5
       failureThreshold: 4
-    {{- if and (include "marginal.podSleeps" .) (gt (int $c.shutdown.preStopSeconds) 0) }}
+    {{- if and (include "marginal.podSleeps" .) (gt (int $c.preStopSeconds) 0) }}
     lifecycle:
-      preStop: {sleep: {seconds: {{ int $c.shutdown.preStopSeconds }}}}
+      preStop: {sleep: {seconds: {{ $c.preStopSeconds }}}}
     {{- end }}
     resources: {{ toJson $c.resources }}
     volumeMounts:
