@@ -69,7 +69,8 @@ class RemotePool:
             if replica is None:
                 replica = self._replicas[address] = _Replica(self._dial(address))
             replica.leaving = False
-            _ = replica.connection.ready  # connects before somebody has to wait for it
+            if self._known.is_set():
+                _ = replica.connection.ready  # it came just now: connects before somebody has to wait for it
         for address, replica in list(self._replicas.items()):
             if address not in addresses:
                 replica.leaving = True
@@ -150,13 +151,16 @@ class RemotePool:
 
     def _by_preference(self) -> list[tuple[str, _Replica]]:
         """Ready ones first, then those that did not fail just now, then by streams, then by who was asked last."""
+        found = [(address, replica) for address, replica in self._replicas.items() if not replica.leaving]
+        if len(found) == 1:
+            return found
         lately = asyncio.get_running_loop().time() - PASSED_OVER_SECONDS
 
         def costs(one: tuple[str, _Replica]) -> tuple[bool, bool, int, int]:
             replica = one[1]
             return not replica.connection.ready, replica.failed_at > lately, replica.under_way, replica.asked
 
-        return sorted(((address, one) for address, one in self._replicas.items() if not one.leaving), key=costs)
+        return sorted(found, key=costs)
 
     def _hang_up(self, address: str, replica: _Replica) -> None:
         if replica.under_way == 0 and self._replicas.get(address) is replica:
