@@ -11,7 +11,7 @@ from marginal.routing.tiers import TierState
 ENOUGH = 1.0
 """The least demand that wakes a tier: one request for certain, or so many likely ones that one is to be expected."""
 
-WINDOW_SECONDS = 30.0
+WINDOW_SECONDS = 5.0
 LINGER_SECONDS = 10.0
 
 
