@@ -4,12 +4,13 @@ import pytest
 
 from engines.valkey import ValkeyProcess
 from integration.abuse import house as houses
-from integration.abuse.house import House, Tiers
+from integration.abuse.house import House
+from integration.abuse.unruly import Tiers, unruly_tiers
 
 
 @pytest.fixture(scope="session")
 async def tiers() -> AsyncIterator[Tiers]:
-    async with houses.tiers() as both:
+    async with unruly_tiers() as both:
         yield both
 
 

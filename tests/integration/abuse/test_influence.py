@@ -6,7 +6,8 @@ import grpc
 import pytest
 
 from integration.abuse.callers import Seen, asking
-from integration.abuse.house import BOASTING, ENDLESS, ONE_CHUNK, TIMES_TOO_MANY, UNSURE, House
+from integration.abuse.house import House
+from integration.abuse.unruly import BOASTING, ENDLESS, ONE_CHUNK, TIMES_TOO_MANY, UNSURE
 from marginal.routing.tenant_limits import DEFERRAL_BURST
 from marginal.v1 import router_pb2
 

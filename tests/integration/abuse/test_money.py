@@ -8,7 +8,8 @@ import pytest
 
 from integration.abuse import house as houses
 from integration.abuse.callers import Seen, asking
-from integration.abuse.house import LARGE_NANOS, SLOW, SMALL_NANOS, UNSURE, House, Tiers
+from integration.abuse.house import LARGE_NANOS, SMALL_NANOS, House
+from integration.abuse.unruly import SLOW, UNSURE, Tiers
 from marginal.ledger.leased import AWAY
 from marginal.ledger.slices import SHARE
 from marginal.v1 import router_pb2
