@@ -44,7 +44,12 @@ per_month = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one fault did: how often it happened, what callers saw meanwhile, and what the books say of it."""
+    """What one fault did: how often it happened, what callers saw meanwhile, and what the books say of it.
+
+    `lost` are requests without a record, `double` those with two, `misstated` answers at another price than was told.
+    `twice` are answers to an idempotency key that was answered already, each of which is on the books: a store that
+    cannot be asked, or has forgotten, does not know the key.
+    """
 
     fault: str
     times: int
@@ -57,6 +62,7 @@ class Row:
     lost: int
     double: int
     misstated: int
+    twice: int
     difference_nanos: int
 
     @property
@@ -154,6 +160,7 @@ def _row(fault: str, times: int, told: Sequence[Told], audit: Audit, *, lost: in
         lost=lost,
         double=double,
         misstated=sum(_is_misstated(one, audit) for one in answered),
+        twice=sum(times - 1 for times in Counter(one.key for one in answered if one.key).values()),
         difference_nanos=off,
     )
 

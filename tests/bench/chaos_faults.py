@@ -82,7 +82,7 @@ AT_MONEY = (
     *("router-killed", "router-frozen", "router-frozen-long"),
     *("store-killed", "store-frozen", "store-emptied"),
 )
-MONEY_WEIGHTS = (6.0, 3.0, 0.5, 3.0, 3.0, 1.0)
+MONEY_WEIGHTS = (4.0, 3.0, 0.3, 4.0, 4.0, 3.0)
 
 
 @asynccontextmanager
