@@ -80,7 +80,7 @@ async def test_a22_two_hundred_at_the_last_percent_of_a_budget(house: House, alo
     seen = await asyncio.gather(*(patiently(here, asking(UNSURE if number % 2 else "sure")) for number in range(200)))
     await here.settled()
     answered = {each.request_id: each.nanos for each in seen if each.code is grpc.StatusCode.OK}
-    assert {each.reason for each in seen} == {"", "BUDGET_EXCEEDED"}
+    assert {each.reason for each in seen} == {"", "BUDGET_EXCEEDED"}, {each.text for each in seen}
     paid = {request_id: nanos for request_id, nanos in here.spent("edge").items() if nanos}
     assert paid == answered | {first.request_id: LARGE_NANOS}
     most = LIMIT_NANOS + (SLICE_NANOS if AWAY in here.running.program.log_path.read_text() else 0)
