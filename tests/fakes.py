@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from marginal.routing.admission import Admission
-from marginal.routing.holds import Ask, Grant, Scope
+from marginal.routing.holds import Ask, Grant, Scope, Window
 from marginal.routing.ports import Ledger
 from marginal.routing.records import Attempt, CostRecord, DegradedReason
 from marginal.routing.tenant_limits import TenantLimits
@@ -64,13 +64,14 @@ class RememberingLedger:
         self.settled: list[CostRecord] = []
         self.refusal: Exception | None = None
         self.blocked: DegradedReason | None = None
+        self.lacking: Window | None = None
 
     async def reserve(self, ask: Ask) -> Grant:
         self.asked.append(ask)
         if self.refusal is not None:
             raise self.refusal
         if self.blocked is not None:
-            return Grant(ask.small_nanos, Scope.SMALL, 1_000.0, self.blocked)
+            return Grant(ask.small_nanos, Scope.SMALL, 1_000.0, self.blocked, self.lacking)
         return Grant(ask.full_nanos, Scope.FULL, 1_000.0)
 
     def progress(self, request_id: str, nanos: int) -> None:

@@ -230,12 +230,13 @@ def _periods(hour: int) -> tuple[tuple[Window, str, float], ...]:
 
 def _granted(ask: Ask, purses: tuple[Purse, ...], now: float) -> Grant:
     """What the purses allow; raises BudgetExceeded naming the window that lacks the longest."""
-    if not ask.budget.limits or _lacking(ask, ask.full_nanos, purses) is None:
+    lacking = _lacking(ask, ask.full_nanos, purses) if ask.budget.limits else None
+    if lacking is None:
         return Grant(ask.full_nanos, Scope.FULL, now)
-    lacking = _lacking(ask, ask.small_nanos, purses)
-    if lacking is not None:
-        raise BudgetExceeded(lacking.window.value, reset_seconds=lacking.ends - now)
-    return Grant(ask.small_nanos, Scope.SMALL, now, DegradedReason.BUDGET)
+    lacking_even = _lacking(ask, ask.small_nanos, purses)
+    if lacking_even is not None:
+        raise BudgetExceeded(lacking_even.window.value, reset_seconds=lacking_even.ends - now)
+    return Grant(ask.small_nanos, Scope.SMALL, now, DegradedReason.BUDGET, lacking.window)
 
 
 def _lacking(ask: Ask, nanos: int, purses: tuple[Purse, ...]) -> Purse | None:

@@ -156,9 +156,10 @@ class ValkeyStore:
 def _granted(answer: Sequence[str]) -> Grant:
     """The grant in an answer of `reserve.lua`, or the error it stands for."""
     match answer:
-        case ["granted", scope, held, admitted]:
+        case ["granted", scope, held, admitted, short]:
             blocked = DegradedReason.BUDGET if scope == "S" else None
-            return Grant(int(held), _SCOPES[scope], float(admitted), blocked)
+            lacking = _WINDOWS[int(short) - 1] if int(short) else None
+            return Grant(int(held), _SCOPES[scope], float(admitted), blocked, lacking)
         case ["exceeded", place, now]:
             window, at = _WINDOWS[int(place) - 1], float(now)
             raise BudgetExceeded(window.value, reset_seconds=window.ends(at) - at)

@@ -84,6 +84,7 @@ class Admission:
         return Terms(
             grant.admitted_at,
             blocked or grant.blocked,
+            grant.lacking,
             place.deferred,
             partial(self.ledger.progress, request.request_id),
             self.step,

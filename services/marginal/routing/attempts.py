@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Self
 
 from marginal.errors import BackendProtocol, ModelFault, Overloaded, StreamInterrupted, TierUnavailable
 from marginal.routing.policies import Policy
+from marginal.routing.ports import Accounted
 from marginal.routing.records import Attempt, Outcome
 from marginal.routing.tiers import TierState
 from marginal.routing.waiting import Place
@@ -19,6 +20,9 @@ Patience = Callable[[], float | None]
 
 MARK_TOKENS = 32
 """After so many more tokens the ledger is told what an attempt costs: what a crash can leave uncounted."""
+
+END_SECONDS = 0.05
+"""What a tier that has stopped by itself may take to say so: who waits is on the way to the other tier."""
 
 
 class RunningAttempt:
@@ -77,6 +81,25 @@ class RunningAttempt:
                 return chunk.tokens
         raise StopAsyncIteration
 
+    async def stopped(self) -> None:
+        """Takes the end that follows a deciding token at once, as the early stop promises.
+
+        A tier that does not keep the promise, or cannot, is left where it is.
+        """
+        with suppress(TimeoutError, StopAsyncIteration, ModelFault):
+            async with asyncio.timeout(END_SECONDS):
+                await anext(self)
+
+    def settle(self) -> None:
+        """Takes the tier's own account of a stream that is closed and had not come to its end."""
+        if self.finish is None and isinstance(self._chunks, Accounted) and self._chunks.used is not None:
+            self.usage = self._chunks.used
+
+    @property
+    def used_nothing(self) -> bool:
+        """Whether the tier did not begin to answer."""
+        return not (self.answered or self.usage.input_tokens or self.usage.output_tokens)
+
     def _cut_off(self, chunk: Chunk) -> Chunk:
         beyond = len(chunk.tokens) - self._left
         paid = replace(chunk.usage, output_tokens=max(0, chunk.usage.output_tokens - beyond), counted=True)
@@ -109,7 +132,8 @@ async def attempting(
     """Calls a tier; leaving it stops the generation and hands the priced Attempt to `ended`, whatever happened.
 
     `timeout` is in seconds. `place` is told how the tier takes it, and `mark` now and then what it has cost so far, in
-    nano-units. A call that the tier did not begin to answer costs nothing. A fault of the model after the commit point
+    nano-units. A call that the tier did not begin to answer costs nothing, and one that was left costs what the tier
+    says that it used, heard of or not. A fault of the model after the commit point
     is raised as StreamInterrupted. The tier's state learns of faults that are its own: not of Overloaded, which passes,
     and not of a caller's haste.
     """
@@ -141,16 +165,17 @@ async def attempting(
         fault, running.outcome = type(error).__name__, Outcome.FAILED
         raise
     finally:
+        running.settle()
         now = clock()
         share = state.busy.end(began, now)
-        busy_micros = share if running.answered else 0
+        busy_micros = 0 if running.used_nothing else share
         ended(
             Attempt(
                 tier=state.tier,
                 model=state.model_name,
                 outcome=running.outcome,
                 usage=running.usage,
-                cost_nanos=policy.cost(state.tier, running.usage, busy_micros) if running.answered else 0,
+                cost_nanos=0 if running.used_nothing else policy.cost(state.tier, running.usage, busy_micros),
                 seconds=now - started,
                 error=fault,
                 busy_micros=busy_micros,

@@ -76,12 +76,16 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What was held for a request; under Scope.SMALL `blocked` says why the large tier may not be asked."""
+    """What was held for a request; under Scope.SMALL `blocked` says why the large tier may not be asked.
+
+    `lacking` is the window whose budget does not cover it, where that is why.
+    """
 
     held_nanos: int
     scope: Scope
     admitted_at: float
     blocked: DegradedReason | None = None
+    lacking: Window | None = field(default=None, compare=False)
 
 
 class HoldState(Enum):

@@ -19,7 +19,7 @@ from marginal.routing.policies import Policy
 from marginal.routing.records import Attempt, Comparison, CostRecord, DegradedReason, Outcome
 from marginal.routing.requests import Criticality, Delta, Mode, OnDegrade, Request
 from marginal.routing.shadows import compared
-from marginal.routing.terms import Step, Terms, refusal
+from marginal.routing.terms import Step, Terms
 from marginal.routing.tiers import Bypass, TierState
 from marginal.tokens import EarlyStop, FinishReason, Tier, Token
 
@@ -115,6 +115,7 @@ class Journey:
             self._reckoned = self.learner.judged(decision, deferrable=out_of_reach is None)
             if decision.verdict is Verdict.DEFER:
                 if not blocked:
+                    await attempt.stopped()
                     return False
                 self._degraded = blocked
                 self.tiers[Tier.LARGE].presence.missed()
@@ -157,7 +158,7 @@ class Journey:
 
     def _degrade(self, reason: DegradedReason) -> None:
         if self.request.on_degrade is OnDegrade.FAIL:
-            raise refusal(reason)
+            raise self.terms.refusal(reason)
         self._degraded = reason
 
     def _admits(self, tier: Tier) -> bool:

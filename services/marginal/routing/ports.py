@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from marginal.routing.holds import Ask, Grant
 from marginal.routing.records import Attempt, CostRecord
-from marginal.tokens import Chunk, Generation, ModelDescription, Tier
+from marginal.tokens import Chunk, Generation, ModelDescription, Tier, Usage
 
 
 class LanguageModel(Protocol):
@@ -25,6 +25,22 @@ class LanguageModel(Protocol):
         `timeout` is in seconds. Closing the generator stops the generation within one token. With `early_stop` the
         deciding token is the last one, and the finish reason is UNSURE. Raises InvalidRequest, ModelFault,
         DeadlineExceeded.
+        """
+        ...
+
+
+@runtime_checkable
+class Accounted(Protocol):
+    """What a stream of chunks may be besides: one that asks for what it used when it is closed before its end.
+
+    For streams that lose on the way what was generated but not yet heard of; who generates in process loses nothing.
+    """
+
+    @property
+    def used(self) -> Usage | None:
+        """What was used in all, once the stream is closed; None when that is what its last chunk said.
+
+        It is `counted` when nobody could be asked.
         """
         ...
 

@@ -14,6 +14,7 @@ from marginal.errors import (
     RateLimited,
     TierUnavailable,
 )
+from marginal.routing.holds import Window
 from marginal.routing.records import DegradedReason
 
 
@@ -43,23 +44,29 @@ def no_steps(_: Step) -> None:
 class Terms:
     """What one request may do.
 
-    `blocked` says why the large tier may not be asked, if so. `may_defer` takes one of the tenant's deferrals, or says
+    `blocked` says why the large tier may not be asked, if so, and `lacking` which window's budget is too small for it.
+    `may_defer` takes one of the tenant's deferrals, or says
     that there is none. `mark` is told what the request has cost so far, in nano-units.
     """
 
     admitted_at: float = 0.0
     blocked: DegradedReason | None = None
+    lacking: Window | None = None
     may_defer: Callable[[], bool] = lambda: True
     mark: Callable[[int], None] = lambda _: None
     step: Steps = no_steps
 
+    def refusal(self, reason: DegradedReason) -> MarginalError:
+        """The error of a request that insists on the large tier."""
+        if reason is DegradedReason.BUDGET and self.lacking is not None:
+            left = self.lacking.ends(self.admitted_at) - self.admitted_at
+            return BudgetExceeded(self.lacking.value, reset_seconds=left)
+        return _refusal(reason)
 
-def refusal(reason: DegradedReason) -> MarginalError:
-    """The error of a request that insisted on the large tier."""
+
+def _refusal(reason: DegradedReason) -> MarginalError:
     why = f"the large tier cannot be had ({reason.value}) and on_degrade is FAIL"
     match reason:
-        case DegradedReason.BUDGET:
-            return BudgetExceeded("window", reset_seconds=0.0)
         case DegradedReason.BUDGET_UNKNOWN:
             return LedgerUnavailable(why)
         case DegradedReason.COST_LIMIT:

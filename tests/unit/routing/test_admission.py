@@ -19,6 +19,7 @@ from marginal.errors import (
     TierUnavailable,
 )
 from marginal.routing.concurrency import AdaptiveLimit, LimitRules
+from marginal.routing.holds import Window
 from marginal.routing.records import CANCELLED, DegradedReason, Outcome
 from marginal.routing.requests import Criticality, Mode, OnDegrade
 from marginal.routing.tenants import TenantRules
@@ -143,6 +144,14 @@ class TestMaxCost:
 
 
 class TestABudgetForTheSmallTierOnly:
+    async def test_refuses_a_request_that_insists_on_the_large_tier_and_names_the_window(self) -> None:
+        cascade = Cascade(small=script(UNSURE))
+        cascade.ledger.blocked, cascade.ledger.lacking = DegradedReason.BUDGET, Window.HOUR
+        with pytest.raises(BudgetExceeded) as refused:
+            await cascade.ask(on_degrade=OnDegrade.FAIL)
+        assert refused.value.window == "hour"
+        assert refused.value.reset_seconds == 3600.0 - 1_000.0
+
     async def test_answers_an_unsure_request_small_and_says_why(self) -> None:
         cascade = Cascade(small=script(UNSURE))
         cascade.ledger.blocked = DegradedReason.BUDGET

@@ -5,7 +5,9 @@ small, full, seconds = tonumber(small), tonumber(full), tonumber(seconds)
 local limits = { tonumber(hour), tonumber(day), tonumber(month) }
 
 local function answer(...) return redis.status_reply(table.concat({ ... }, ' ')) end
-local function granted(hold) return answer('granted', hold.scope, whole(hold.held), hold.admitted) end
+local function granted(hold, short)
+  return answer('granted', hold.scope, whole(hold.held), hold.admitted, short or 0)
+end
 
 if call('GET', TAG .. ':epoch') ~= epoch then return answer('emptied') end
 
@@ -40,8 +42,8 @@ local function lacking(nanos)
   end
 end
 
-local scope, held = 'F', full
-if lacking(full) then
+local scope, held, short = 'F', full, lacking(full)
+if short then
   scope, held = 'S', small
   local place = lacking(small)
   if place then return answer('exceeded', place, format('%.6f', NOW)) end
@@ -55,4 +57,4 @@ save_hold(id, hold, OPEN)
 lease(id, seconds)
 if key ~= '-' then own(key, fingerprint, id, OPEN) end
 add(tenant, NOW, spans, held, 0)
-return granted(hold)
+return granted(hold, short)
