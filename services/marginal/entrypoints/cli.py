@@ -19,6 +19,7 @@ from marginal.entrypoints import (
     policy,
     probe,
     reaching,
+    status,
     up_command,
 )
 from marginal.entrypoints import demo as demonstration
@@ -159,7 +160,7 @@ def trace(
     _print(traces.as_json(found) if json else waterfall.Waterfall(found))
 
 
-for further in (learning.app, evaluate.app, calibrate.app, drift.app, probe.app):
+for further in (learning.app, evaluate.app, calibrate.app, drift.app, probe.app, status.app):
     app.add_typer(further)
 
 

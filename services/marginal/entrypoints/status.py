@@ -1,0 +1,178 @@
+"""`marginal status`: how a release in Kubernetes is, or the services of `marginal up`, and what is wrong with it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from marginal.cluster import api as kubernetes
+from marginal.cluster.api import Api
+from marginal.cluster.port_forward import forwarded
+from marginal.cluster.release import Release, Workload, find_release
+from marginal.entrypoints import reaching
+from marginal.entrypoints.cli_options import STATE_DIR, AsJson, StateDir
+from marginal.entrypoints.running import admin_address, listed
+from marginal.entrypoints.status_facts import Status
+from marginal.entrypoints.status_shown import status_as_json, status_shown
+from marginal.entrypoints.wording import as_json
+from marginal.errors import ConfigurationError, MarginalError
+from marginal.routing.overview import Overview
+from marginal.routing.spending import BudgetStates
+from marginal.tokens import Tier
+from marginal.transport import model_servicer, router_servicer
+from marginal.transport.admin import list_budgets, list_policies
+from marginal.transport.router_client import wait_until_serving
+from marginal.transport.scaler import demand_at
+
+ADMIN_PORT, SCALER_PORT = 50054, 50055
+ASK_SECONDS = 5.0
+AGAIN_SECONDS = 2.0
+UP = {
+    "router": ("router", router_servicer.SERVICE),
+    "small-model": ("small", model_servicer.SERVICE),
+    "large-model": ("large", model_servicer.SERVICE),
+}
+
+CLUSTER = "Kubernetes"
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="KUBECONFIG", help="Where the cluster is.", show_default="~/.kube/config", rich_help_panel=CLUSTER
+    ),
+]
+Context = Annotated[
+    str, typer.Option(help="A context of the kubeconfig.", show_default="its current one", rich_help_panel=CLUSTER)
+]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", help="The namespace.", show_default="the context's", rich_help_panel=CLUSTER)
+]
+ReleaseName = Annotated[
+    str, typer.Option(help="The Helm release.", show_default="the namespace's only one", rich_help_panel=CLUSTER)
+]
+EXAMPLES = (
+    "[bold]Examples[/]\n\nmarginal status\n\nmarginal status -n llm --watch\n\n"
+    "marginal status --context production -n llm --release marginal --json"
+)
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command(epilog=EXAMPLES)
+def status(
+    kubeconfig: Kubeconfig = None,
+    context: Context = "",
+    namespace: Namespace = "",
+    release: ReleaseName = "",
+    state_dir: StateDir = STATE_DIR,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until ctrl-C.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show replicas, scalers, live thresholds, spend, demand, warnings, and what is wrong in one sentence.
+
+    Of the services of a `marginal up` when there is one, else of a release in Kubernetes, whose router is reached
+    through the API server. With --watch and --json, one object a line.
+    """
+    local = not (context or namespace or release) and (state_dir / "services.json").exists()
+
+    async def look() -> None:
+        if local:
+            await _show(lambda: _local(state_dir), watch=watch, json=json)
+            return
+        async with kubernetes.opened(kubeconfig, context) as api:
+            await _show(lambda: _in_cluster(api, namespace or api.namespace, release), watch=watch, json=json)
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(look())
+
+
+async def _show(look: Callable[[], Awaitable[Status]], *, watch: bool, json: bool) -> None:
+    console = Console(highlight=False)
+    if json or not watch:
+        while True:
+            seen = await look()
+            if json:
+                console.out(as_json(status_as_json(seen)), highlight=False)
+                console.file.flush()
+            else:
+                console.print(status_shown(seen))
+            if not watch:
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(status_shown(await look()), refresh=True)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _in_cluster(api: Api, namespace: str, name: str) -> Status:
+    found = await find_release(api, namespace, name)
+    overview, budgets, unreachable = await _operated(api, found)
+    return Status(
+        f"release {found.name} in namespace {found.namespace}",
+        found.version,
+        found.workloads,
+        overview,
+        budgets,
+        await _demand(api, found),
+        found.warnings,
+        unreachable,
+    )
+
+
+async def _operated(api: Api, found: Release) -> tuple[Overview | None, BudgetStates | None, str]:
+    """What a router tells its operator, by a port-forward."""
+    if not found.router_pod:
+        return None, None, "no router is ready"
+    async with forwarded(api, found.namespace, found.router_pod, ADMIN_PORT) as address:
+        return await _asked(address)
+
+
+async def _asked(address: str) -> tuple[Overview | None, BudgetStates | None, str]:
+    tls = reaching.current().tls
+    try:
+        overview = await list_policies(address, tls=tls, timeout_seconds=ASK_SECONDS)
+        return overview, await list_budgets(address, tls=tls, timeout_seconds=ASK_SECONDS), ""
+    except MarginalError as error:
+        return None, None, str(error)
+
+
+async def _demand(api: Api, found: Release) -> dict[Tier, float]:
+    """What is wanted of the tiers; nothing where the router serves no scaler."""
+    if not any(one.scaler == "keda" for one in found.workloads) or not found.router_pod:
+        return {}
+    async with forwarded(api, found.namespace, found.router_pod, SCALER_PORT) as address:
+        try:
+            return {tier: await demand_at(address, tier, timeout_seconds=ASK_SECONDS) for tier in Tier}
+        except MarginalError:
+            return {}
+
+
+async def _local(state_dir: Path) -> Status:
+    """The services that `marginal up` wrote down. Raises ConfigurationError when it did not."""
+    try:
+        services = [(str(one["service"]), str(one["address"])) for one in listed(state_dir)]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigurationError(f"{state_dir}: what `marginal up` wrote there cannot be read") from None
+    known = [(*UP[name], name, address) for name, address in services if name in UP]
+    ready = await asyncio.gather(*(_serves(address, service) for _, service, _, address in known))
+    overview, budgets, unreachable = await _asked(admin_address(state_dir))
+    workloads = [
+        Workload(component, name, int(is_ready), 1)
+        for (component, _, name, _), is_ready in zip(known, ready, strict=True)
+    ]
+    where = f"`marginal up` in {state_dir}"
+    return Status(where, version("marginal"), tuple(workloads), overview, budgets, unreachable=unreachable)
+
+
+async def _serves(address: str, service: str) -> bool:
+    try:
+        await wait_until_serving(address, service, timeout_seconds=1.0, tls=reaching.current().tls)
+    except MarginalError:
+        return False
+    return True

@@ -1,0 +1,254 @@
+"""`marginal status` against an API server of our own, with a real router's ports behind it."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from cluster.api_server import ApiServer
+from contract.subjects import Untraced
+from integration.test_replicas import free_port
+from marginal.cluster import api as kubernetes
+from marginal.cluster.port_forward import forwarded
+from marginal.cluster.release import Workload, find_release
+from marginal.entrypoints import cli
+from marginal.entrypoints.status import ADMIN_PORT, SCALER_PORT
+from marginal.entrypoints.status_facts import NOTHING, Status, what_is_wrong
+from marginal.entrypoints.status_shown import status_shown
+from marginal.errors import ConfigurationError
+from marginal.routing.holds import Window
+from marginal.routing.overview import Source
+from marginal.routing.spending import BudgetState, BudgetStates
+from marginal.tokens import Tier
+from marginal.transport.admin import AdminServicer, serving_admin
+from marginal.transport.guard import Guard
+from marginal.transport.scaler import serving_scaler
+from unit.entrypoints.test_policy_shown import SEEN
+
+APPS = "/apis/apps/v1/namespaces/llm"
+SCALED = "/apis/keda.sh/v1alpha1/namespaces/llm/scaledobjects"
+HPAS = "/apis/autoscaling/v2/namespaces/llm/horizontalpodautoscalers"
+SPENT = BudgetState("acme", Window.DAY, "2026-11-24", 5_000_000_000, 0, 20_000_000_000, 3_600.0)
+
+
+class Books:
+    """The money of one tenant."""
+
+    async def budgets(self, tenant: str) -> BudgetStates:  # noqa: ARG002
+        return BudgetStates("USD", (SPENT,))
+
+
+class Wanted:
+    """A scale that wants the large tier."""
+
+    def demand(self, tier: Tier) -> float:
+        return 3.5 if tier is Tier.LARGE else 0.0
+
+    def active(self, tier: Tier) -> bool:
+        return tier is Tier.LARGE
+
+    async def changes(self, tier: Tier) -> AsyncIterator[bool]:
+        yield self.active(tier)
+
+
+def workload(
+    component: str, *, ready: int, desired: int, release: str = "main", version: str = "0.1.0"
+) -> dict[str, Any]:
+    labels = {"name": "marginal", "part-of": "marginal", "instance": release, "component": component}
+    return {
+        "metadata": {
+            "name": f"{release}-{component}",
+            "labels": {f"app.kubernetes.io/{key}": value for key, value in {**labels, "version": version}.items()},
+        },
+        "spec": {"replicas": desired},
+        "status": {"readyReplicas": ready} if ready else {},
+    }
+
+
+async def install(server: ApiServer, *, large: tuple[int, int] = (0, 0)) -> None:
+    """A release whose large tier is scaled by KEDA and whose router is by an HPA."""
+    await server.put(f"{APPS}/deployments", workload("router", ready=2, desired=2))
+    await server.put(f"{APPS}/deployments", workload("small", ready=1, desired=2))
+    await server.put(f"{APPS}/statefulsets", workload("large", ready=large[0], desired=large[1]))
+    await server.put(f"{APPS}/statefulsets", workload("valkey", ready=1, desired=1))
+    target = {"scaleTargetRef": {"name": "main-router"}, "minReplicas": 2, "maxReplicas": 6}
+    await server.put(HPAS, {"metadata": {"name": "main-router"}, "spec": target})
+    made = {"scaleTargetRef": {"name": "main-large"}, "minReplicas": 1, "maxReplicas": 4}
+    await server.put(HPAS, {"metadata": {"name": "keda-hpa-main-large"}, "spec": made})
+    scaled = {"scaleTargetRef": {"name": "main-large"}, "minReplicaCount": 0, "maxReplicaCount": 4, "triggers": []}
+    await server.put(SCALED, {"metadata": {"name": "main-large"}, "spec": scaled})
+    labels = {"app.kubernetes.io/instance": "main", "app.kubernetes.io/component": "router"}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    await server.put(
+        "/api/v1/namespaces/llm/pods", {"metadata": {"name": "main-router-1", "labels": labels}, "status": ready}
+    )
+    for number, about in enumerate(("main-small-7", "other-1")):
+        event = {
+            "metadata": {"name": f"event-{number}"},
+            "type": "Warning",
+            "reason": "Unhealthy",
+            "message": "Readiness probe failed:\n NOT_SERVING",
+            "count": 4,
+            "lastTimestamp": f"2026-11-24T21:0{number}:00Z",
+            "involvedObject": {"kind": "Pod", "name": about},
+        }
+        await server.put("/api/v1/namespaces/llm/events", event)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[ApiServer]:
+    """An installed release with a router behind it, served by an event loop of its own."""
+    ready, end = asyncio.Event(), asyncio.Event()
+    server = ApiServer()
+
+    async def serve() -> None:
+        guard = Guard(Untraced(), max_calls=8, trust_baggage=False)
+        ports = {ADMIN_PORT: free_port(), SCALER_PORT: free_port()}
+        server.ports = {("main-router-1", port): here for port, here in ports.items()}
+        admin = AdminServicer(lambda: SEEN, Books())  # type: ignore[arg-type]
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(server)
+            await install(server)
+            server.kubeconfig(tmp_path, namespace="llm")
+            await stack.enter_async_context(serving_admin(f"127.0.0.1:{ports[ADMIN_PORT]}", admin, guard=guard))
+            await stack.enter_async_context(serving_scaler(f"127.0.0.1:{ports[SCALER_PORT]}", Wanted(), guard=guard))
+            ready.set()
+            await end.wait()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    while not ready.is_set():
+        threading.Event().wait(0.01)
+    yield server
+    loop.call_soon_threadsafe(end.set)
+    thread.join()
+    loop.close()
+
+
+def status(*options: str) -> str:
+    outcome = CliRunner().invoke(cli.app, ["status", *options], env={"COLUMNS": "110"}, catch_exceptions=False)
+    return outcome.stdout
+
+
+def test_a_release_is_shown_with_what_is_wrong(cluster: ApiServer, tmp_path: Path) -> None:
+    shown = " ".join(status("--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "llm").split())
+    assert "release main in namespace llm · version 0.1.0" in shown
+    assert "wrong: no replica of the large tier is ready (0 wanted): its requests wait, or degrade" in shown
+    assert "router 2 2 hpa, 2 to 6" in shown
+    assert "small 1 2 none 0.0" in shown
+    assert "large 0 0 keda, 0 to 4 3.5" in shown
+    assert "default 3 acme 0.31 1,200 30.3% 1.0% $0.00540" in shown
+    assert "this day: $5.00 spent, $0.00 held for requests under way" in shown
+    assert "pod main-small-7: Unhealthy (4 times), Readiness probe failed: NOT_SERVING" in shown
+    assert "other-1" not in shown
+    assert any(one.startswith("forward main-router-1:50054") for one in cluster.asked)
+
+
+def test_the_same_as_one_object(cluster: ApiServer, tmp_path: Path) -> None:  # noqa: ARG001
+    seen = json.loads(status("--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "llm", "--json"))
+    assert [(one["component"], one["ready"], one["desired"], one["scaler"]) for one in seen["tiers"]] == [
+        ("router", 2, 2, "hpa"),
+        ("small", 1, 2, "none"),
+        ("large", 0, 0, "keda"),
+    ]
+    assert seen["tiers"][2]["demand"] == 3.5
+    assert seen["policies"]["policies"][0]["criteria"][0]["tenants"][0]["threshold"] == 0.31
+    assert seen["budgets"][0]["spent_nanos"] == 5_000_000_000
+    assert seen["unreachable"] is None
+    assert "secret-token" not in json.dumps(seen)
+
+
+async def test_a_cluster_without_keda_and_without_rights_to_events_is_shown_all_the_same(tmp_path: Path) -> None:
+    async with ApiServer() as server:
+        await server.put(f"{APPS}/deployments", workload("small", ready=1, desired=1))
+        server.refuses |= {SCALED: 404, "/api/v1/namespaces/llm/events": 403}
+        async with kubernetes.opened(server.kubeconfig(tmp_path)) as api:
+            found = await find_release(api, "llm")
+    assert found.workloads == (Workload("small", "main-small", 1, 1),)
+    assert (found.warnings, found.router_pod) == ((), "")
+
+
+async def test_a_release_must_be_there_and_be_the_only_one_or_be_named(tmp_path: Path) -> None:
+    async with ApiServer() as server, kubernetes.opened(server.kubeconfig(tmp_path)) as api:
+        with pytest.raises(ConfigurationError, match="there is no release of Marginal in namespace llm"):
+            await find_release(api, "llm")
+        for name in ("blue", "green"):
+            await server.put(f"{APPS}/deployments", workload("router", ready=1, desired=1, release=name))
+        with pytest.raises(ConfigurationError, match="has the releases blue, green"):
+            await find_release(api, "llm")
+        with pytest.raises(ConfigurationError, match="there is no release 'red'"):
+            await find_release(api, "llm", "red")
+        assert (await find_release(api, "llm", "green")).name == "green"
+
+
+async def test_a_forwarded_port_carries_more_than_one_frame_both_ways(tmp_path: Path) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(10_000):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    behind = await asyncio.start_server(echo, "127.0.0.1", 0)
+    sent = bytes(range(256)) * 2_000
+    async with ApiServer() as server, behind:
+        server.ports["pod-1", 7] = behind.sockets[0].getsockname()[1]
+        async with (
+            kubernetes.opened(server.kubeconfig(tmp_path)) as api,
+            forwarded(api, "llm", "pod-1", 7) as address,
+        ):
+            reader, writer = await asyncio.open_connection(*address.split(":"))
+            writer.write(sent)
+            assert await asyncio.wait_for(reader.readexactly(len(sent)), 10) == sent
+            writer.close()
+
+
+WELL = Status(
+    "release main in namespace llm",
+    "0.1.0",
+    (Workload("router", "r", 1, 1), Workload("small", "s", 1, 1), Workload("large", "l", 0, 0, "keda", 0, 4)),
+    SEEN,
+)
+
+
+def with_large(ready: int, desired: int, ails: str = "") -> tuple[Workload, ...]:
+    return (*WELL.workloads[:2], Workload("large", "l", ready, desired, "keda", 0, 4, ails))
+
+
+@pytest.mark.parametrize(
+    ("status", "wrong"),
+    [
+        (WELL, NOTHING),
+        (replace(WELL, workloads=(Workload("router", "r", 0, 2),)), "no router is ready (2 wanted): nothing answers"),
+        (replace(WELL, unreachable="it does not answer"), "the router's admin address cannot be asked: it does not"),
+        (replace(WELL, demand={Tier.LARGE: 2.0}), "no replica of the large tier is ready (0 wanted)"),
+        (replace(WELL, demand={Tier.LARGE: 0.4}), NOTHING),
+        (replace(WELL, workloads=with_large(1, 3)), "l has 1 of 3 replicas ready"),
+        (replace(WELL, workloads=with_large(1, 1, "no scaler")), "the scaler of l does not work: no scaler"),
+        (
+            replace(WELL, overview=replace(SEEN, source=Source("p.toml", 0.0, refused="line 3: no"))),
+            "the newest policies were refused",
+        ),
+        (
+            replace(WELL, budgets=BudgetStates("USD", (replace(SPENT, spent_nanos=20_000_000_000),))),
+            "tenant acme has spent its budget of this day",
+        ),
+    ],
+)
+def test_the_worst_is_said_in_one_sentence(status: Status, wrong: str) -> None:
+    assert what_is_wrong(status).startswith(wrong)
+
+
+def test_it_fits_a_terminal() -> None:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(status_shown(replace(WELL, demand={Tier.LARGE: 2.0})))
+    assert "…" not in capture.get()
