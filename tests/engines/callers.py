@@ -119,7 +119,10 @@ async def taken(call: Any, *, leaves_after: int | None = None) -> Seen:
 
 def _take_refusal(seen: Seen, error: grpc.aio.AioRpcError) -> None:
     seen.code, seen.trailers = error.code(), dict(error.trailing_metadata() or ())
-    status = rpc_status.from_call(error)
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # gRPC's own code has replaced the one that the details came with
+        status = None
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):

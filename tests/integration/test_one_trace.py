@@ -49,6 +49,7 @@ PRICES = {
 }
 CANARY = "CANARY-7d1c what is it"
 ROUTER_CALL, MODEL_CALL = "marginal.v1.RouterService/Generate", "marginal.v1.ModelService/Generate"
+USAGE_CALL = "marginal.v1.ModelService/GetUsage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +196,13 @@ async def test_a_stream_the_caller_cancels_ends_cancelled_on_every_hop_and_is_no
     async with services(tmp_path, small=ENDLESS) as running:
         async with RouterClient(running.target) as client, aclosing(client.ask(CANARY)) as events:
             await anext(events)
-        trace = await running.trace(await running.trace_id(), spans=5)
-    assert len(trace.nodes) == 5
+        trace = await running.trace(await running.trace_id(), spans=7)
+    assert len(trace.nodes) == 7
+    asked = [node for node in trace.nodes if USAGE_CALL in node.span.name]
+    assert [node.span.attributes["rpc.response.status_code"] for node in asked] == ["OK", "OK"], "both ends of it"
     for node in trace.nodes:
         assert node.span.status == "unset"
-        assert node.span.attributes.get("rpc.response.status_code", "CANCELLED") == "CANCELLED"
+        assert node in asked or node.span.attributes.get("rpc.response.status_code", "CANCELLED") == "CANCELLED"
     (record,) = (event for event in running.logged() if event["event"] == "cost_record")
     assert record["error"] == "Cancelled"
     assert record["attempts"][0]["outcome"] == "aborted"

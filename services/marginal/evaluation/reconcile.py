@@ -18,6 +18,11 @@ from marginal.pricing import Price
 from marginal.routing.records import Settlement
 from marginal.tokens import Tier, Usage
 
+NOTHING = Usage()
+"""What a generation used that was left or failed before it began: it costs nothing, not even the price of a call."""
+
+COUNTED = "counted"
+
 SETTLED = Settlement.SETTLED.value
 
 
@@ -69,6 +74,7 @@ class Reconciliation:
 
     `passed_over` records are of requests that were admitted before the logs begin. `reckoned` ones are of requests that
     died with their router: what was charged for tokens that nobody counted, `reckoned_nanos`, is in no tier's account.
+    `counted` attempts have a usage of our own count, since nobody could be asked: they alone have cause to differ.
     """
 
     records: int
@@ -77,6 +83,7 @@ class Reconciliation:
     passed_over: int = 0
     reckoned: int = 0
     reckoned_nanos: int = 0
+    counted: int = 0
 
     @property
     def charged_nanos(self) -> int:
@@ -122,6 +129,7 @@ def reconcile(
         passed_over=passed_over,
         reckoned=len(reckoned),
         reckoned_nanos=sum(reckoned),
+        counted=sum(_is_counted(attempt) for record in records for attempt in record["attempts"]),
     )
 
 
@@ -130,6 +138,11 @@ def _reckoned(record: Mapping[str, Any]) -> int | None:
     if record.get("settlement", SETTLED) == SETTLED:
         return None
     return int(record["total_nanos"]) - sum(int(attempt["cost_nanos"]) for attempt in record["attempts"])
+
+
+def _is_counted(attempt: Mapping[str, Any]) -> bool:
+    """Whether its usage is the router's own count."""
+    return bool(attempt.get("usage_source") == COUNTED)
 
 
 def _asked_by_a_router(generation: Mapping[str, Any]) -> bool:
@@ -170,6 +183,7 @@ def as_json(reconciliation: Reconciliation) -> dict[str, Any]:
         "passed_over": reconciliation.passed_over,
         "reckoned": reconciliation.reckoned,
         "reckoned_nanos": reconciliation.reckoned_nanos,
+        "counted": reconciliation.counted,
         "balanced": reconciliation.balanced,
         "charged_nanos": reconciliation.charged_nanos,
         "nanos_difference": reconciliation.nanos_difference,
@@ -206,7 +220,8 @@ def _account(
         recorded=_sum(map(_usage, attempts)),
         logged=_sum(logged),
         charged_nanos=sum(attempt["cost_nanos"] for attempt in attempts),
-        priced_nanos=sum(map(price.cost, logged)) + sum(_time_nanos(attempt, price) for attempt in attempts),
+        priced_nanos=sum(price.cost(usage) for usage in logged if usage != NOTHING)
+        + sum(_time_nanos(attempt, price) for attempt in attempts),
     )
 
 
@@ -249,6 +264,8 @@ def _conclusions(reconciliation: Reconciliation) -> Iterator[str]:
         )
     if reconciliation.passed_over:
         yield f"{reconciliation.passed_over:,} records were passed over: they are from before the logs begin"
+    if reconciliation.counted and not reconciliation.balanced:
+        yield f"{reconciliation.counted:,} attempts are by a count of our own: nobody could be asked what they used"
     if reconciliation.reckoned:
         yield (
             f"{reconciliation.reckoned:,} requests died with their router: {reconciliation.reckoned_nanos:,} nano-units"

@@ -17,8 +17,8 @@ from marginal.transport.validation import Limits
 from marginal.v1 import generation_pb2, model_pb2
 
 
-def generation_to_proto(generation: Generation) -> model_pb2.ModelServiceGenerateRequest:
-    """What a model service is asked."""
+def generation_to_proto(generation: Generation, *, generation_id: str = "") -> model_pb2.ModelServiceGenerateRequest:
+    """What a model service is asked; its usage can be asked after by the id."""
     sampling, stop = generation.sampling, generation.early_stop
     return model_pb2.ModelServiceGenerateRequest(
         messages=[
@@ -43,6 +43,7 @@ def generation_to_proto(generation: Generation) -> model_pb2.ModelServiceGenerat
         )
         if stop
         else None,
+        generation_id=generation_id,
     )
 
 

@@ -11,6 +11,8 @@ from marginal.routing.deadlines import within
 from marginal.routing.ports import LanguageModel
 from marginal.tokens import EngineTimes, Evidence, FinishReason, Usage
 from marginal.transport import model_messages, validation
+from marginal.transport.generation_messages import usage_to_proto
+from marginal.transport.usages import Usages
 from marginal.transport.validation import Limits
 from marginal.transport.writing import write
 from marginal.v1 import model_pb2, model_pb2_grpc
@@ -47,6 +49,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self.name = name
         self._limits = limits
         self._recorder = recorder
+        self._usages = Usages()
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds the service to a server."""
@@ -61,6 +64,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     ) -> None:
         generation = model_messages.generation_from_proto(request, self._limits)
         timeout = validation.timeout(context.time_remaining(), limits=self._limits)
+        self._usages.begin(request.generation_id)
         with self._recorder.generation_span(self.name) as ended:
             usage, finish, times, cancelled = Usage(), None, None, False
             try:
@@ -73,3 +77,8 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
                 raise
             finally:
                 ended(usage, finish, cancelled=cancelled, times=times)
+                self._usages.end(request.generation_id, usage)
+
+    async def GetUsage(self, request: model_pb2.GetUsageRequest, context: Any) -> model_pb2.GetUsageResponse:  # noqa: ARG002
+        usage = await self._usages.of(request.generation_id)
+        return model_pb2.GetUsageResponse(usage=usage_to_proto(usage))

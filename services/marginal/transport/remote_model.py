@@ -2,15 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+import math
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from marginal.errors import BackendProtocol, InvalidRequest, MarginalError, TierUnavailable
-from marginal.tokens import Chunk, Generation, ModelDescription
+from marginal.errors import BackendProtocol, DeadlineExceeded, InvalidRequest, MarginalError, TierUnavailable
+from marginal.tokens import Chunk, Generation, ModelDescription, Usage
 from marginal.transport import model_messages
+from marginal.transport.accounted import Account, AccountedChunks
+from marginal.transport.generation_messages import usage_from_proto
 from marginal.transport.model_servicer import SERVICE
 from marginal.transport.remote_pool import RemotePool
 from marginal.transport.targets import Discovery, discovery
@@ -23,6 +28,12 @@ if TYPE_CHECKING:
     from marginal.v1.model_pb2_grpc import ModelServiceAsyncStub
 
 DESCRIBE_SECONDS = 5.0
+
+USAGE_SECONDS = 1.0
+LEAST_USAGE_SECONDS = 0.25
+"""How long the usage of a stream that was left is waited for: at most, and however little time is left."""
+
+NOTHING_SEEN = Usage(counted=True)
 
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -74,23 +85,56 @@ class RemoteModel:
             raise error_of_call(error) from None
         return model_messages.description_from_proto(response)
 
-    async def generate(self, generation: Generation, *, timeout: float | None = None) -> AsyncGenerator[Chunk, None]:
-        """Streams Generate; closing cancels the call."""
-        call = self._serving.stub().Generate(model_messages.generation_to_proto(generation), timeout=timeout)
+    def generate(self, generation: Generation, *, timeout: float | None = None) -> AccountedChunks:
+        """Streams Generate; closing cancels the call, and then asks what was used in all."""
+        return AccountedChunks(lambda account: self._generate(generation, timeout, account))
+
+    async def _generate(
+        self, generation: Generation, timeout: float | None, account: Account
+    ) -> AsyncGenerator[Chunk, None]:
+        now, seen, told = asyncio.get_running_loop().time, Usage(), False
+        until = None if timeout is None else now() + timeout
+        generation_id = secrets.token_hex(16)
+        asked = model_messages.generation_to_proto(generation, generation_id=generation_id)
+        call = self._serving.stub().Generate(asked, timeout=timeout)
         try:
             async for response in call:
                 chunk = model_messages.chunk_from_proto(response)
+                seen = chunk.usage
                 if chunk.finish is not None:
                     await call.code()  # the trailers, so that closing does not cancel a call that has ended well
+                    told = True
                 yield chunk
-        except grpc.aio.AioRpcError as error:
-            raise ours(error_of_call(error)) from None
+        except grpc.aio.AioRpcError as failed:
+            error = ours(error_of_call(failed))
+            told = not isinstance(error, DeadlineExceeded)  # a status comes after all that was sent
+            if isinstance(error, TierUnavailable) and seen != Usage():
+                account.used = replace(seen, counted=True)
+            raise error from None
         except asyncio.CancelledError:
             if _cancelled_here():
                 raise
+            told, account.used = True, replace(seen, counted=True)
             raise TierUnavailable("the model service cancelled the call") from None
         finally:
             call.cancel()
+            if not told:
+                account.used = replace(seen, counted=True)
+                left = math.inf if until is None else until - now()
+                await _to_the_end(self._ask(generation_id, account, seconds=_patience(left)))
+
+    async def _ask(self, generation_id: str, account: Account, *, seconds: float) -> None:
+        """Puts into the account what the service says; leaves it as it is when that does not answer in time."""
+        request = model_pb2.GetUsageRequest(generation_id=generation_id)
+        try:
+            response = await self._serving.stub().GetUsage(request, timeout=seconds)
+        except grpc.aio.AioRpcError as failed:
+            if account.used == NOTHING_SEEN and isinstance(error_of_call(failed), InvalidRequest):
+                account.used = None  # it never began there
+        except (grpc.aio.UsageError, asyncio.CancelledError):
+            return  # a channel that is closed, or a service that is closing
+        else:
+            account.used = usage_from_proto(response.usage)
 
 
 @asynccontextmanager
@@ -129,6 +173,24 @@ def ours(error: MarginalError) -> MarginalError:
     if isinstance(error, InvalidRequest) and error.field.startswith("early_stop"):
         return BackendProtocol(f"the model service refused {error.field}: it must be of this version or newer")
     return error
+
+
+def _patience(left: float) -> float:
+    """Seconds to wait for a usage: a share of what is left to the request; when nothing is, nobody is kept waiting."""
+    return USAGE_SECONDS if left <= 0 else min(USAGE_SECONDS, max(LEAST_USAGE_SECONDS, left / 4))
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Does work that is short, even when our own task is cancelled once more meanwhile."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _cancelled_here() -> bool:

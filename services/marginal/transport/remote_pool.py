@@ -16,6 +16,7 @@ from marginal.errors import ModelFault, Overloaded, TierUnavailable
 from marginal.routing.ports import LanguageModel
 from marginal.routing.presence import Presence
 from marginal.tokens import Chunk, Generation, ModelDescription
+from marginal.transport.accounted import Account, AccountedChunks, used_by
 
 FIRST_SECONDS = 5.0
 """How long a call waits for the very first word on where the tier is."""
@@ -89,8 +90,13 @@ class RemotePool:
                 fault = error
         raise fault or _nobody()
 
-    async def generate(self, generation: Generation, *, timeout: float | None = None) -> AsyncGenerator[Chunk, None]:
+    def generate(self, generation: Generation, *, timeout: float | None = None) -> AccountedChunks:
         """Streams from one replica; when it fails before its first chunk, from another. Closing ends the stream."""
+        return AccountedChunks(lambda account: self._generate(generation, timeout, account))
+
+    async def _generate(
+        self, generation: Generation, timeout: float | None, account: Account
+    ) -> AsyncGenerator[Chunk, None]:
         now = asyncio.get_running_loop().time
         until = math.inf if timeout is None else now() + timeout
         if not self._known.is_set():
@@ -100,10 +106,10 @@ class RemotePool:
             address, replica = self._best(tried)
             tried.add(address)
             left = None if timeout is None else max(0.0, until - now())
-            began = False
+            began, stream = False, replica.connection.generate(generation, timeout=left)
             try:
                 with self._stream(address, replica):
-                    async with aclosing(replica.connection.generate(generation, timeout=left)) as chunks:
+                    async with aclosing(stream) as chunks:
                         async for chunk in chunks:
                             began = True
                             yield chunk
@@ -113,6 +119,8 @@ class RemotePool:
                     replica.failed_at = now()
                 if began or len(tried) == MOST_TRIES or not self._others(tried):
                     raise
+            finally:
+                account.used = used_by(stream)
 
     async def close(self) -> None:
         """Ends every call."""
