@@ -13,7 +13,7 @@ NAME_AGAIN_SECONDS = 20.0
 
 
 async def until_evidence(small: TierState, log: Log) -> None:
-    """Waits until the small tier has proven that it streams usable log-probabilities."""
+    """Waits until the small tier has proven that it streams usable log-probabilities; one at zero is woken for it."""
     said = None
     while True:
         try:
@@ -24,6 +24,7 @@ async def until_evidence(small: TierState, log: Log) -> None:
             waiting = description.evidence.shortfall
         except (ModelFault, DeadlineExceeded) as error:
             waiting = str(error)
+        small.presence.missed()
         if waiting != said:
             log.info("waiting for the small tier", because=waiting)
             said = waiting
