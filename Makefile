@@ -15,9 +15,9 @@ CONFIG := services/pyproject.toml
 IMAGES := router model cli
 TAG ?= dev
 TARS ?= $(TOOLS)/images
-SOURCES := services/marginal services/home_pair services/hatch_build.py charts tests
+SOURCES := services/marginal services/home_pair services/hatch_build.py charts deploy deploy/docker/rootfs deploy/docker/grpc-health tests
 
-.PHONY: help setup run check format lint types imports protos test test-unit test-contract test-integration test-architecture test-charts chart-golden bench pair images image-tars kind-up kind-down clean
+.PHONY: help setup run check format lint types imports protos test test-unit test-contract test-integration test-architecture test-charts e2e chart-golden bench pair images image-tars kind-up kind-down clean
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test: setup ## all tests
 
 test-unit test-contract test-integration test-architecture test-charts: setup ## one kind of test
 	$(BIN)/python -m pytest -c tests/pytest.ini tests/$(@:test-%=%)
+
+e2e: setup ## scenarios on the real cluster of KUBECONFIG: installs, rollouts, kills, a tier at zero; see tests/e2e/conftest.py
+	$(BIN)/python -m pytest -c tests/e2e/pytest.ini tests/e2e
 
 chart-golden: setup ## renders the chart's examples anew into tests/charts/golden
 	cd tests && ../$(BIN)/python -m charts.renew

@@ -9,6 +9,7 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
@@ -50,8 +51,7 @@ def write_layer(out: Path, root: Path, owners: Mapping[str, int] = MappingProxyT
     with tarfile.open(out, "w", format=tarfile.PAX_FORMAT) as layer:
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root).as_posix()
-            owner = owners.get(name, 0)
-            layer.add(path, name, recursive=False, filter=lambda entry, owner=owner: anonymous(entry, owner))
+            layer.add(path, name, recursive=False, filter=partial(anonymous, owner=owners.get(name, 0)))
 
 
 def anonymous(entry: tarfile.TarInfo, owner: int = 0) -> tarfile.TarInfo:
