@@ -71,6 +71,7 @@ class LeasedStore:
         self._shared = shared
         self._replay = replay
         self._slices = slices
+        self._keys = KnownKeys()
         self._log = log
         self._clock = clock
         self._ticks = ticks
@@ -90,7 +91,10 @@ class LeasedStore:
         return self._breaker.closed
 
     async def reserve(self, ask: Ask, *, lease_seconds: float) -> Grant:
-        """Asks the store, or lends from the tenant's slice; raises LedgerUnavailable when nothing is left of that."""
+        """Asks the store, or lends from the tenant's slice; raises LedgerUnavailable when nothing is left of that.
+
+        While the store is away only this router's own idempotency keys are known.
+        """
         tried = self._breaker.closed
         if tried:
             try:
@@ -102,12 +106,15 @@ class LeasedStore:
                 raise
             else:
                 self._slices.covered(ask.tenant)
+                self._keys.granted(ask, self._clock())
                 return grant
+        self._keys.check(ask, self._clock())
         lent = self._slices.lend(ask, self._clock())
         if lent is None:
             if tried:
                 self._give_back(ask)
             raise LedgerUnavailable("the store of budgets cannot be reached, and what may be spent without it is spent")
+        self._keys.granted(ask, self._clock())
         return lent
 
     def _give_back(self, ask: Ask) -> None:
@@ -125,6 +132,7 @@ class LeasedStore:
         self._outbox.settle(settled)
         for one in settled:
             self._slices.settled(one.request_id, one.nanos)
+            self._keys.settled(one)
         self._filled.set()
 
     async def acknowledge(self, request_ids: Sequence[str]) -> None:
