@@ -11,6 +11,8 @@
 {{- if $v.telemetry.collector }}
 - {name: MARGINAL_TRACE_EXPORTER, value: otlp}
 - {name: MARGINAL_OTLP_ENDPOINT, value: {{ $v.telemetry.collector | quote }}}
+- {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: OTEL_RESOURCE_ATTRIBUTES, value: "k8s.pod.name=$(POD_NAME),k8s.namespace.name={{ $root.Release.Namespace }}"}
 {{- end }}
 {{- if $v.tls.existingSecret }}
 - {name: MARGINAL_TLS_CERT, value: /etc/marginal/tls/tls.crt}
