@@ -60,6 +60,9 @@ class Uv:
         shutil.rmtree(target / "bin", ignore_errors=True)
         for path in [target / ".lock", *target.glob("*.dist-info/direct_url.json"), *target.glob("*.dist-info/uv_*")]:
             path.unlink(missing_ok=True)
+        for record in target.glob("*.dist-info/RECORD"):
+            kept = [line for line in record.read_text().splitlines(keepends=True) if not _of_this_run(line)]
+            record.write_text("".join(kept))
 
     def compile(self, root: Path, *folders: str) -> None:
         """Compiles ahead, as nothing can be written later; without times, so that it is the same every time."""
@@ -117,6 +120,11 @@ def lay_program(uv: Uv, service: Service, wheel: Path, root: Path, *, platform: 
     _executable(scripts / "grpc-health", Path(__file__).with_name("grpc-health").read_text())
     (root / SBOM).parent.mkdir(parents=True)
     (root / SBOM).write_text(uv.bill_of_materials(service))
+
+
+def _of_this_run(line: str) -> bool:
+    """Whether a line of a RECORD is of a file that was removed: scripts name the folder that they were written in."""
+    return line.startswith("bin/") or line.partition(",")[0].endswith(("/direct_url.json", "/uv_cache.json"))
 
 
 def _entry_points(site: Path) -> dict[str, str]:

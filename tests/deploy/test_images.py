@@ -88,10 +88,8 @@ def test_uv_is_the_one_that_the_makefile_installs() -> None:
     assert pinned in (ROOT / "Makefile").read_text().split()
 
 
-@pytest.mark.parametrize(
-    ("name", "program"), [(name, program) for name in SERVICES for program in SERVICES[name].programs]
-)
-def test_a_program_imports_nothing_that_its_image_lacks(name: str, program: str) -> None:
+@pytest.mark.parametrize("name", SERVICES)  # the programs of one image differ in a word, and not in what they import
+def test_a_program_imports_nothing_that_its_image_lacks(name: str) -> None:
     carried = packages(SERVICES[name].extras)
     hidden = [
         module
@@ -99,7 +97,7 @@ def test_a_program_imports_nothing_that_its_image_lacks(name: str, program: str)
         if not carried & {normal(distribution) for distribution in distributions}
     ]
     assert "pytest" in hidden
-    entry = PROJECT["project"]["scripts"][program]
+    entry = PROJECT["project"]["scripts"][SERVICES[name].programs[0]]
     ran = subprocess.run(  # noqa: S603
         [sys.executable, "-c", HIDING, entry, *hidden], capture_output=True, text=True, check=False, cwd=ROOT
     )
