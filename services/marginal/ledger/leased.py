@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from marginal.errors import LedgerUnavailable
 from marginal.ledger.breaker import Breaker, State, Transition
+from marginal.ledger.known_keys import KnownKeys
 from marginal.ledger.outbox import BATCH, Outbox
 from marginal.ledger.ports import Balance, Expired, Settled, SharedStore, StoreAway, StoreEmptied
 from marginal.ledger.retelling import EpochFile, Replay, retell
