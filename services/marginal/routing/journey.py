@@ -117,8 +117,7 @@ class Journey:
                 if not blocked:
                     await attempt.stopped()
                     return False
-                self._degraded = blocked
-                self.tiers[Tier.LARGE].presence.missed()
+                self._degrade(blocked)
             if held:
                 await self._deliver(tuple(held), Tier.SMALL)
             await self._deliver_rest(attempt)
@@ -141,7 +140,6 @@ class Journey:
                 reason = DegradedReason.OVERLOADED if overloaded else DegradedReason.LARGE_UNAVAILABLE
             else:
                 return
-        self.tiers[Tier.LARGE].presence.missed()
         self._degrade(reason)
         await self._answer(Tier.SMALL)
 
@@ -157,6 +155,8 @@ class Journey:
         return DegradedReason.DEADLINE if self.deadline - now < rules.large_floor_seconds else None
 
     def _degrade(self, reason: DegradedReason) -> None:
+        if reason is DegradedReason.LARGE_UNAVAILABLE:
+            self.tiers[Tier.LARGE].presence.missed()
         if self.request.on_degrade is OnDegrade.FAIL:
             raise self.terms.refusal(reason)
         self._degraded = reason

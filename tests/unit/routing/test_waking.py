@@ -67,6 +67,15 @@ async def test_without_patience_it_degrades_at_once_and_keeps_the_small_answer()
     assert told == ["wanted"]
 
 
+async def test_a_deferral_that_there_is_no_money_for_wakes_nobody() -> None:
+    cascade = Cascade(small=script(UNSURE), degrade=PATIENT)
+    presence, told = asleep(cascade), list[str]()
+    presence.tell(lambda: told.append("wanted"))
+    cascade.ledger.blocked = DegradedReason.BUDGET
+    assert (await cascade.ask()).degraded is DegradedReason.BUDGET
+    assert told == []
+
+
 async def test_it_waits_for_half_of_its_deadline_at_most_so_that_the_small_tier_still_can() -> None:
     cascade = Cascade(small=script(UNSURE), degrade=PATIENT)
     asleep(cascade)
