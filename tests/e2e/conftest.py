@@ -1,0 +1,89 @@
+"""What `make e2e` is told by the environment.
+
+| variable | meaning | default |
+|---|---|---|
+| KUBECONFIG | the cluster; namespaces that begin with marginal-e2e- are made and deleted there | |
+| E2E_ROUTER_IMAGE, E2E_MODEL_IMAGE, E2E_CLI_IMAGE | NAME:TAG | marginal/...:dev |
+| E2E_LOAD_IMAGE | a command that brings the image tar named after it into the cluster | nothing is brought |
+| E2E_TARS | where the tars are, router.tar and so on | .tools/images |
+| E2E_HELM | another helm | the pinned one |
+| E2E_WITHOUT | `keda`: the cluster has none, and what needs it is skipped | |
+| E2E_OUTPUT | where figures and pictures go | .marginal/e2e |
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.cluster import Cluster, Namespace
+from e2e.figures import Figures
+from e2e.releases import SMALL_PODS, Release
+
+ROOT = Path(__file__).parents[2]
+IMAGES = {
+    name: os.environ.get(f"E2E_{name.upper()}_IMAGE", f"marginal/{name}:dev") for name in ("router", "model", "cli")
+}
+HELM = os.environ.get("E2E_HELM", str(Path(sys.executable).with_name("helm")))
+TIMED = {
+    "small": "scripted:tokens=10,delay_ms=20,unsure=0.3",
+    "large": "scripted:tokens=10,delay_ms=20",
+}
+"""Tiers that take the same time wherever the cluster is; three in ten questions are deferred."""
+
+
+def image(name: str) -> dict[str, str]:
+    repository, _, tag = IMAGES[name].rpartition(":")
+    return {"repository": repository, "tag": tag}
+
+
+BASE: dict[str, Any] = {
+    "defaults": {"image": image("model"), "resources": SMALL_PODS},
+    "router": {"image": image("router"), "resources": SMALL_PODS},
+    "test": {"image": image("cli")},
+    "longestStreamSeconds": 120,
+}
+
+
+@pytest.fixture(scope="session")
+def figures() -> Figures:
+    return Figures(Path(os.environ.get("E2E_OUTPUT", str(ROOT / ".marginal" / "e2e"))))
+
+
+@pytest.fixture(scope="session")
+def cluster(figures: Figures) -> Cluster:
+    if not os.environ.get("KUBECONFIG"):
+        pytest.fail("KUBECONFIG is not set: these tests need a cluster that they may use")
+    if load := os.environ.get("E2E_LOAD_IMAGE"):
+        for name in IMAGES:
+            tar = Path(os.environ.get("E2E_TARS", str(ROOT / ".tools" / "images"))) / f"{name}.tar"
+            subprocess.run([*shlex.split(load), str(tar)], check=True)  # noqa: S603
+    cluster = Cluster(os.environ["KUBECONFIG"], IMAGES["router"])
+    figures.tell("versions", kubernetes=cluster.version, images=IMAGES)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """One for each module."""
+    with cluster.namespace("marginal-e2e-" + request.path.stem.removeprefix("test_").replace("_", "-")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def release(namespace: Namespace) -> Release:
+    """One that is not installed yet."""
+    return Release(HELM, namespace, BASE)
+
+
+@pytest.fixture(scope="module")
+def pair(release: Release) -> Release:
+    """Two of each kind, with models that take a known time."""
+    tiers = {name: {"engine": {"embedded": {"model": model}}} for name, model in TIMED.items()}
+    release.put({"defaults": {"replicas": 2}, "tiers": tiers})
+    return release

@@ -1,0 +1,57 @@
+"""Callers notice nothing of a rollout, and of a pod that dies only those whose answer it had begun."""
+
+import time
+
+import pytest
+
+from e2e.cluster import eventually
+from e2e.figures import Figures, calls
+from e2e.releases import Release, merged
+
+CALLERS = 8
+KINDS = ("router", "small", "large")
+
+
+def test_restarts_of_everything_fail_no_call_in_a_thousand(pair: Release, figures: Figures) -> None:
+    load = pair.namespace.run("callers", "calls.py", pair.router, str(CALLERS), "auto", "30", "0").started()
+    eventually(lambda: len(load.lines()) > 50, seconds=60, what="calls")
+    for kind in KINDS:
+        pair.namespace.restart(f"marginal-{kind}")
+    eventually(lambda: len(load.lines()) >= 1_000, seconds=300, what="a thousand calls", every=2)
+    seen = calls(load.end())
+    figures.tell("rolling-restart", **seen)
+    assert seen["failed"] == 0, seen
+    assert seen["calls"] >= 1_000
+    assert seen["deferred"] > 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pod_that_is_killed_takes_only_the_answers_it_had_begun(pair: Release, figures: Figures, kind: str) -> None:
+    where = pair.namespace
+    eventually(lambda: len(where.ready(kind)) == 2, seconds=120, what="two pods")
+    load = where.run("callers", "calls.py", pair.router, str(CALLERS), "auto", "30", "0", "retry").started()
+    eventually(lambda: len(load.lines()) > 50, seconds=60, what="calls")
+    at, killed = time.time(), where.ready(kind)[0]
+    where.kill(killed)
+    eventually(
+        lambda: len(where.ready(kind)) == 2 and killed not in where.ready(kind), seconds=120, what="its successor"
+    )
+    lines = load.end()
+    open_then = [line for line in lines if line["began"] <= at + 2 and line["began"] + line["seconds"] >= at]
+    seen = calls(lines)
+    figures.tell(f"killed-{kind}", **seen, open_around_the_kill=len(open_then))
+    assert seen["failed"] <= CALLERS, seen
+    assert seen["failed_before_the_first_token"] == 0, seen
+
+
+def test_values_scale_each_tier(pair: Release, figures: Figures) -> None:
+    took = {}
+    for kind in ("small", "large"):
+        for replicas in (3, 1):
+            began = time.monotonic()
+            pair.put(merged(pair.values, {"tiers": {kind: {"replicas": replicas}}}))
+            eventually(lambda: len(pair.namespace.ready(kind)) == replicas, seconds=180, what=f"{replicas} of {kind}")  # noqa: B023
+            took[f"{kind} to {replicas}"] = round(time.monotonic() - began, 1)
+    lines = pair.namespace.run("after", "calls.py", pair.router, "1", "auto", "30", "20").ended()
+    figures.tell("scale", seconds=took, **calls(lines))
+    assert not [line for line in lines if line["failed"] or line["degraded"]]
