@@ -53,7 +53,7 @@ class RunningAttempt:
         self._patience = patience
         self._began = began
         self._mark = mark
-        self._left = most_tokens
+        self._most = self._left = most_tokens
         self._marked = 0
 
     def __aiter__(self) -> Self:
@@ -72,7 +72,7 @@ class RunningAttempt:
             if chunk.tokens and len(chunk.tokens) > self._left:
                 chunk = self._cut_off(chunk)
             self._left -= len(chunk.tokens)
-            self.usage = chunk.usage
+            self.usage = self._within(chunk.usage)
             self.finish = chunk.finish
             if self.usage.output_tokens - self._marked >= MARK_TOKENS:
                 self._marked = self.usage.output_tokens
@@ -93,12 +93,16 @@ class RunningAttempt:
     def settle(self) -> None:
         """Takes the tier's own account of a stream that is closed and had not come to its end."""
         if self.finish is None and isinstance(self._chunks, Accounted) and self._chunks.used is not None:
-            self.usage = self._chunks.used
+            self.usage = self._within(self._chunks.used)
 
     @property
     def used_nothing(self) -> bool:
         """Whether the tier did not begin to answer."""
         return not (self.answered or self.usage.input_tokens or self.usage.output_tokens)
+
+    def _within(self, usage: Usage) -> Usage:
+        """No more than was asked for is paid, whatever a tier claims: so much was held and not more."""
+        return usage if usage.output_tokens <= self._most else replace(usage, output_tokens=self._most, counted=True)
 
     def _cut_off(self, chunk: Chunk) -> Chunk:
         beyond = len(chunk.tokens) - self._left

@@ -69,10 +69,7 @@ async def test_an_engine_that_writes_a_hundred_times_too_much_is_cut_off(house: 
     assert [each["output_tokens"] for each in record["attempts"]] == [MAX_TOKENS]
 
 
-BELIEVED = pytest.mark.xfail(reason="routing/attempts.py charges what an engine claims beyond max_tokens")
-
-
-@pytest.mark.parametrize("mode", ["AUTO", pytest.param("SMALL_ONLY", marks=BELIEVED)])
+@pytest.mark.parametrize("mode", ["AUTO", "SMALL_ONLY"])
 async def test_a35_an_engine_that_only_claims_to_have_written_more(house: House, mode: str) -> None:
     request = asking(BOASTING, max_tokens=MAX_TOKENS, mode=router_pb2.Mode.Value(f"MODE_{mode}"))
     seen = await house.caller("ads").call(request)

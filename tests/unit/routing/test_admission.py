@@ -219,6 +219,23 @@ async def test_a_model_that_does_not_stop_is_cut_off_where_it_was_told_to(per_ch
     assert attempt.usage.counted
 
 
+class Boastful(ScriptedModel):
+    """Claims a hundred times the tokens that it wrote."""
+
+    async def generate(self, generation: Generation, *, timeout: float | None = None) -> AsyncGenerator[Chunk, None]:
+        async for chunk in super().generate(generation, timeout=timeout):
+            yield replace(chunk, usage=replace(chunk.usage, output_tokens=100 * chunk.usage.output_tokens))
+
+
+async def test_tokens_that_are_only_claimed_are_not_paid_beyond_what_was_asked_for() -> None:
+    cascade = Cascade()
+    cascade.tiers[Tier.SMALL].model = Boastful(lambda _: script(SURE))
+    record = await cascade.ask(max_tokens=5, mode=Mode.SMALL_ONLY)
+    (attempt,) = record.attempts
+    assert (attempt.usage.output_tokens, attempt.usage.counted) == (5, True)
+    assert record.total_nanos <= cascade.ledger.asked[0].full_nanos
+
+
 async def test_the_steps_of_a_deferred_request_are_told_in_order() -> None:
     cascade = Cascade(small=script(UNSURE))
     await cascade.ask()
