@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 DESCRIBE_SECONDS = 5.0
 
-USAGE_SECONDS = 1.0
+USAGE_SECONDS = 2.0
+"""How long the usage of a stream that was left is waited for: a starved service was seen to be silent for a second."""
+
 LEAST_USAGE_SECONDS = 0.25
-"""How long the usage of a stream that was left is waited for: at most, and however little time is left."""
+TOO_LITTLE_SECONDS = 0.1
+"""With less than this left to a request nobody is waiting for what comes next."""
 
 NOTHING_SEEN = Usage(counted=True)
 
@@ -176,8 +179,8 @@ def ours(error: MarginalError) -> MarginalError:
 
 
 def _patience(left: float) -> float:
-    """Seconds to wait for a usage: a share of what is left to the request; when nothing is, nobody is kept waiting."""
-    return USAGE_SECONDS if left <= 0 else min(USAGE_SECONDS, max(LEAST_USAGE_SECONDS, left / 4))
+    """Seconds to wait for a usage: a share of what is left to the request, which may go on with the other tier."""
+    return USAGE_SECONDS if left < TOO_LITTLE_SECONDS else min(USAGE_SECONDS, max(LEAST_USAGE_SECONDS, left / 4))
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
