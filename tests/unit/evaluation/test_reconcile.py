@@ -85,6 +85,23 @@ def test_a_lost_generation_and_a_wrong_price_are_found() -> None:
     assert not large.balanced
 
 
+def test_a_generation_that_never_began_costs_nothing_not_even_the_price_of_a_call() -> None:
+    never = {**attempt(Tier.SMALL, Usage()), "cost_nanos": 0}
+    result, small, _ = accounts([record("1", never), generation(Tier.SMALL, Usage())])
+    assert result.balanced
+    assert (small.attempts, small.generations, small.priced_nanos) == (1, 1, 0)
+
+
+def test_attempts_whose_usage_is_our_own_count_are_told() -> None:
+    reckoned = attempt(Tier.SMALL, SMALL) | {"usage_source": "counted"}
+    more = generation(Tier.SMALL, Usage(40, 5, 8))
+    result = reconcile([record("1", reckoned), more], PRICES)
+    assert (result.counted, result.balanced) == (1, False)
+    console = Console(record=True, width=120)
+    console.print(table(result))
+    assert "1 attempts are by a count of our own" in console.export_text()
+
+
 def test_time_that_is_paid_by_the_hour_is_the_routers_in_both_accounts() -> None:
     price = Price(output_nanos_per_million=400_000, hour_nanos=3_600_000_000)
     busy = [1, 1_500, 2_250_001]
