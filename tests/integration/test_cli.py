@@ -1,8 +1,11 @@
 """The command line over real processes and the bundled pair: what it prints, how it ends, what it leaves behind."""
 
+import asyncio
+import contextlib
 import json
 import os
 import pty
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from engines.callers import Caller, asking
 
 MARGINAL = (sys.executable, "-m", "marginal.entrypoints.cli")
 REQUEST = "set a timer for twenty minutes"
@@ -173,6 +178,21 @@ def test_reconcile_finds_no_difference(running: Up) -> None:
     found = as_json("costs", "reconcile", "--state-dir", str(running.state_dir))
     assert found["balanced"]
     assert found["nanos_difference"] == 0
+
+
+async def test_reconcile_finds_no_difference_after_callers_who_hung_up_at_any_moment(running: Up) -> None:
+    lot = random.Random(6)  # noqa: S311
+
+    async def asked_and_left(number: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(lot.uniform(0.0, 0.4)):
+                await caller.call(asking(f"set a timer for {number} minutes", mode=1 + number % 4))
+
+    async with Caller(running.target) as caller:
+        for first in range(0, 60, 6):
+            await asyncio.gather(*map(asked_and_left, range(first, first + 6)))
+    found = await asyncio.to_thread(as_json, "costs", "reconcile", "--state-dir", str(running.state_dir))
+    assert (found["balanced"], found["nanos_difference"], found["counted"]) == (True, 0, 0)
 
 
 def test_a_second_up_on_the_same_port_names_the_option_that_helps(running: Up, tmp_path: Path) -> None:
