@@ -1,28 +1,30 @@
 """A namespace of a real cluster, and what tests do there: run a script in a pod, end pods, restart, look."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kubernetes import client, config, stream
-
 SCRIPTS = Path(__file__).parent / "pods"
 PYTHON = "/opt/marginal/bin/python3"
+COMPONENT = "app.kubernetes.io/component"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-UNPRIVILEGED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-USER = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-PASSING = {"events", "pods.metrics.k8s.io", "events.events.k8s.io"}
+PASSING = {"events", "events.events.k8s.io", "pods.metrics.k8s.io"}
 """What comes and goes by itself in every namespace."""
 
-
+Object = Mapping[str, Any]
 T = TypeVar("T")
 
 
 class TookTooLong(AssertionError):
     """What was waited for did not come about."""
+
+
+class KubectlFailed(AssertionError):
+    """kubectl could not; the text is what it says."""
 
 
 def eventually(look: Callable[[], T], *, seconds: float, what: str, every: float = 0.5) -> T:
@@ -38,45 +40,40 @@ def eventually(look: Callable[[], T], *, seconds: float, what: str, every: float
 class Cluster:
     """The cluster of a kubeconfig."""
 
-    def __init__(self, kubeconfig: str, image: str) -> None:
+    def __init__(self, kubectl: str, kubeconfig: str, image: str) -> None:
         """`image` is what scripts run in: one that has Marginal's package."""
         self.kubeconfig = kubeconfig
         self.image = image
-        self.api = config.new_client_from_config(kubeconfig)
-        self.core = client.CoreV1Api(self.api)
-        self.apps = client.AppsV1Api(self.api)
+        self._kubectl = kubectl
+
+    def command(self, *arguments: str) -> list[str]:
+        return [self._kubectl, "--kubeconfig", self.kubeconfig, *arguments]
+
+    def kubectl(self, *arguments: str, given: object = None) -> str:
+        """What a command writes; `given` is an object for its input. Raises KubectlFailed."""
+        done = subprocess.run(  # noqa: S603
+            self.command(*arguments), input=json.dumps(given), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise KubectlFailed(f"kubectl {' '.join(arguments[:4])}: {done.stderr.strip()}")
+        return done.stdout
+
+    def get(self, *what: str) -> Any:
+        return json.loads(self.kubectl("get", *what, "--output", "json"))
 
     @property
     def version(self) -> str:
-        return str(client.VersionApi(self.api).get_code().git_version)
-
-    def kinds(self) -> Iterator[tuple[str, str]]:
-        """Every kind of namespaced object that can be listed: a name, and where."""
-        groups = self.get("/apis")["groups"]
-        for path in ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups)]:
-            for kind in self.get(path)["resources"]:
-                if kind["namespaced"] and "list" in kind["verbs"] and "/" not in kind["name"]:
-                    group = path.split("/")[2] if path.startswith("/apis") else ""
-                    yield f"{kind['name']}.{group}".rstrip("."), f"{path}/namespaces/{{}}/{kind['name']}"
-
-    def get(self, path: str) -> dict[str, Any]:
-        """The JSON at a path of the API."""
-        answer = self.api.call_api(
-            path, "GET", auth_settings=["BearerToken"], _preload_content=False, _return_http_data_only=True
-        )
-        return dict(json.loads(answer.data))
+        return str(json.loads(self.kubectl("version", "--output", "json"))["serverVersion"]["gitVersion"])
 
     @contextmanager
     def namespace(self, name: str) -> Iterator["Namespace"]:
         """A namespace that lets in restricted pods only; it is gone afterwards."""
-        made = client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=RESTRICTED))
-        self.core.create_namespace(made)
+        metadata = {"name": name, "labels": RESTRICTED}
+        self.kubectl("create", "--filename", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         try:
             yield Namespace(self, name)
         finally:
-            self.core.delete_namespace(name)
-            names = lambda: [one.metadata.name for one in self.core.list_namespace().items]  # noqa: E731
-            eventually(lambda: name not in names(), seconds=300, what=f"end of namespace {name}")
+            self.kubectl("delete", "namespace", name, "--timeout", "300s")
 
 
 class Namespace:
@@ -86,98 +83,97 @@ class Namespace:
         self.cluster = cluster
         self.name = name
 
-    def pods(self, component: str) -> list[client.V1Pod]:
-        """The pods of a component that are not about to end."""
-        labels = f"app.kubernetes.io/component={component}"
-        found = self.cluster.core.list_namespaced_pod(self.name, label_selector=labels).items
-        return [pod for pod in found if pod.metadata.deletion_timestamp is None]
+    def kubectl(self, *arguments: str, given: object = None) -> str:
+        return self.cluster.kubectl("--namespace", self.name, *arguments, given=given)
+
+    def get(self, *what: str) -> Any:
+        return self.cluster.get("--namespace", self.name, *what)
+
+    def pods(self, component: str = "router,small,large") -> list[Object]:
+        """The pods of components that are not about to end."""
+        found = self.get("pods", "--selector", f"{COMPONENT} in ({component})")["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def ready(self, component: str) -> list[str]:
         """The names of those that are ready."""
         return [
-            pod.metadata.name
+            pod["metadata"]["name"]
             for pod in self.pods(component)
-            if any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or ())
+            if any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
         ]
 
-    def lives(self) -> dict[str, tuple[str, int]]:
+    def lives(self) -> dict[str, int]:
         """Which pods of the release there are, and how often their containers were started again."""
-        found = (pod for component in ("router", "small", "large") for pod in self.pods(component))
         return {
-            pod.metadata.name: (pod.metadata.uid, sum(one.restart_count for one in pod.status.container_statuses))
-            for pod in found
+            pod["metadata"]["name"]: sum(one["restartCount"] for one in pod["status"].get("containerStatuses", ()))
+            for pod in self.pods()
         }
 
-    def replicas(self, deployment: str) -> client.V1DeploymentStatus:
-        return self.cluster.apps.read_namespaced_deployment_status(deployment, self.name).status
+    def replicas(self, deployment: str) -> tuple[int, int]:
+        """How many there are, and how many of them are ready."""
+        status = self.get("deployment", deployment)["status"]
+        return status.get("replicas", 0), status.get("readyReplicas", 0)
 
-    def restart(self, deployment: str, *, seconds: float = 300) -> None:
-        """What `kubectl rollout restart` and `rollout status` do, until the old pods are gone as well."""
-        old = {pod.metadata.name for pod in self.pods(deployment.rsplit("-", 1)[-1])}
-        stamp = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": f"{time.time()}"}}}
-        self.cluster.apps.patch_namespaced_deployment(deployment, self.name, {"spec": {"template": stamp}})
-
-        def replaced() -> bool:
-            there = self.cluster.apps.read_namespaced_deployment(deployment, self.name)
-            pods = {pod.metadata.name for pod in self.cluster.core.list_namespaced_pod(self.name).items}
-            status, wanted = there.status, there.spec.replicas
-            rolled = status.observed_generation == there.metadata.generation and status.updated_replicas == wanted
-            return bool(rolled and status.available_replicas == wanted and not pods & old)
-
-        eventually(replaced, seconds=seconds, what=f"new pods of {deployment}")
+    def restart(self, component: str) -> None:
+        """Replaces every pod of a component; the old ones are gone at the end."""
+        old = self.lives().keys()
+        self.kubectl("rollout", "restart", f"deployment/marginal-{component}")
+        self.kubectl("rollout", "status", f"deployment/marginal-{component}", "--timeout", "300s")
+        gone = {name for name in old if name.startswith(f"marginal-{component}-")}
+        for name in gone:
+            self.kubectl("wait", "--for", "delete", f"pod/{name}", "--timeout", "200s")
 
     def kill(self, pod: str) -> None:
         """Ends a pod at once, without a warning."""
-        self.cluster.core.delete_namespaced_pod(pod, self.name, grace_period_seconds=0)
+        self.kubectl("delete", "pod", pod, "--grace-period", "0", "--force", "--wait=false")
 
-    def run(self, name: str, script: str, *arguments: str, labels: Mapping[str, str] | None = None) -> "ScriptPod":
+    def run(self, name: str, script: str, *arguments: str) -> "ScriptPod":
         """A script of `pods/` in a pod of its own."""
         container = {
             "name": "script",
             "image": self.cluster.image,
             "command": [PYTHON, "-c", (SCRIPTS / script).read_text()],
             "args": list(arguments),
-            "securityContext": UNPRIVILEGED,
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
-        pod = {
-            "metadata": {"name": name, "labels": dict(labels or {"app": name})},
-            "spec": {
-                "containers": [container],
-                "restartPolicy": "Never",
-                "securityContext": USER,
-                "automountServiceAccountToken": False,
-                "enableServiceLinks": False,
-                "terminationGracePeriodSeconds": 0,
+        spec = {
+            "containers": [container],
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
             },
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
         }
-        self.cluster.core.create_namespaced_pod(self.name, pod)
+        metadata = {"name": name, "labels": {"app": name}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        self.kubectl("create", "--filename", "-", given=pod)
         return ScriptPod(self, name)
 
     def service(self, name: str, port: int) -> None:
         """A service before the pod that `run` has given this name."""
         spec = {"selector": {"app": name}, "ports": [{"port": port, "appProtocol": "kubernetes.io/h2c"}]}
-        self.cluster.core.create_namespaced_service(self.name, {"metadata": {"name": name}, "spec": spec})
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+        self.kubectl("create", "--filename", "-", given=service)
 
-    def execute(self, pod: str, *command: str) -> Any:
-        """A command in a pod, with its output as it comes."""
-        return stream.stream(
-            client.CoreV1Api(config.new_client_from_config(self.cluster.kubeconfig)).connect_get_namespaced_pod_exec,
-            pod,
-            self.name,
-            command=list(command),
-            stdout=True,
-            stderr=True,
-            _preload_content=False,
-        )
+    @contextmanager
+    def running(self, pod: str, script: str) -> Iterator["subprocess.Popen[str]"]:
+        """A script of `pods/` that runs in a pod that is there, meanwhile."""
+        where = ("--namespace", self.name, "exec", pod, "--")
+        command = self.cluster.command(*where, PYTHON, "-c", (SCRIPTS / script).read_text())
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def contents(self) -> set[str]:
         """Everything in the namespace, as kind/name."""
-        found = set[str]()
-        for kind, path in self.cluster.kinds():
-            if kind not in PASSING:
-                listed = self.cluster.get(path.format(self.name))["items"]
-                found |= {f"{kind}/{one['metadata']['name']}" for one in listed}
-        return found
+        kinds = set(self.cluster.kubectl("api-resources", "--namespaced", "--verbs", "list", "-o", "name").split())
+        return set(self.kubectl("get", ",".join(sorted(kinds - PASSING)), "--output", "name").split())
 
 
 class ScriptPod:
@@ -185,35 +181,30 @@ class ScriptPod:
 
     def __init__(self, namespace: Namespace, name: str) -> None:
         self._namespace = namespace
-        self._core = namespace.cluster.core
         self.name = name
 
-    @property
     def phase(self) -> str:
-        return str(self._core.read_namespaced_pod(self.name, self._namespace.name).status.phase)
+        return str(self._namespace.get("pod", self.name)["status"]["phase"])
 
     def started(self) -> "ScriptPod":
-        eventually(lambda: self.phase != "Pending", seconds=120, what=f"start of pod {self.name}")
+        eventually(lambda: self.phase() != "Pending", seconds=120, what=f"start of pod {self.name}")
         return self
 
     def lines(self) -> list[dict[str, Any]]:
         """Each line written so far."""
-        answer = self._core.read_namespaced_pod_log(self.name, self._namespace.name, _preload_content=False)
-        whole, _, _ = answer.data.decode().rpartition("\n")
+        whole, _, _ = self._namespace.kubectl("logs", self.name).rpartition("\n")
         return [json.loads(line) for line in whole.splitlines()]
 
     def end(self) -> list[dict[str, Any]]:
         """Lets a script of calls come to its end; every line."""
-        done = self._namespace.execute(self.name, PYTHON, "-c", "open('/tmp/end', 'w')")
-        done.run_forever(timeout=30)
+        self._namespace.kubectl("exec", self.name, "--", PYTHON, "-c", "open('/tmp/end', 'w')")
         return self.ended()
 
     def ended(self) -> list[dict[str, Any]]:
         """Every line, once the script has come to its end by itself."""
-        phase = eventually(
-            lambda: self.phase in ("Succeeded", "Failed") and self.phase, seconds=180, what=f"end of pod {self.name}"
-        )
-        assert phase == "Succeeded", self._core.read_namespaced_pod_log(self.name, self._namespace.name)
+        over = ("Succeeded", "Failed")
+        eventually(lambda: self.phase() in over, seconds=180, what=f"end of pod {self.name}")
+        assert self.phase() == "Succeeded", self._namespace.kubectl("logs", self.name)
         lines = self.lines()
-        self._core.delete_namespaced_pod(self.name, self._namespace.name)
+        self._namespace.kubectl("delete", "pod", self.name)
         return lines

@@ -7,6 +7,7 @@
 | E2E_LOAD_IMAGE | a command that brings the image tar named after it into the cluster | nothing is brought |
 | E2E_TARS | where the tars are, router.tar and so on | .tools/images |
 | E2E_HELM | another helm | the pinned one |
+| E2E_KUBECTL | another kubectl | the one on the PATH |
 | E2E_WITHOUT | `keda`: the cluster has none, and what needs it is skipped | |
 | E2E_OUTPUT | where figures and pictures go | .marginal/e2e |
 """
@@ -63,7 +64,7 @@ def cluster(figures: Figures) -> Cluster:
         for name in IMAGES:
             tar = Path(os.environ.get("E2E_TARS", str(ROOT / ".tools" / "images"))) / f"{name}.tar"
             subprocess.run([*shlex.split(load), str(tar)], check=True)  # noqa: S603
-    cluster = Cluster(os.environ["KUBECONFIG"], IMAGES["router"])
+    cluster = Cluster(os.environ.get("E2E_KUBECTL", "kubectl"), os.environ["KUBECONFIG"], IMAGES["router"])
     figures.tell("versions", kubernetes=cluster.version, images=IMAGES)
     return cluster
 

@@ -15,14 +15,14 @@ MISTAKES = {
     "access.withoutKeys says refuse": {"access": {"withoutKeys": "refuse"}},
     "replica": {"tiers": {"small": {"replica": 3}}},
 }
-TEST_POD = "pods/marginal-test"
+TEST_POD = "pod/marginal-test"
 """Helm keeps the pod of a test, ended, until the next test; it is no part of the release."""
 
 
 @pytest.fixture(scope="module")
 def empty(namespace: Namespace) -> set[str]:
     """What is in the namespace before the release."""
-    eventually(lambda: "serviceaccounts/default" in namespace.contents(), seconds=30, what="a namespace that is ready")
+    eventually(lambda: "serviceaccount/default" in namespace.contents(), seconds=30, what="a namespace that is ready")
     return namespace.contents()
 
 

@@ -4,13 +4,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from e2e.cluster import PYTHON, SCRIPTS, eventually
+from e2e.cluster import eventually
 from e2e.figures import Figures, calls, draw_timeline
 from e2e.releases import Release
 from e2e.test_policies import POLICIES
@@ -42,21 +42,16 @@ class Timeline:
 
     def __init__(self, release: Release) -> None:
         self._namespace = release.namespace
-        script = (SCRIPTS / "demand.py").read_text()
-        self._told = self._namespace.execute(self._namespace.ready("router")[0], PYTHON, "-c", script)
         self.began = time.time()
         self.points: list[dict[str, float]] = []
 
-    def follow(self, until: threading.Event) -> None:
-        while not until.is_set():
-            line = self._told.readline_stdout(timeout=5)
-            if not line:
-                continue
-            told = json.loads(line)
-            status = self._namespace.replicas("marginal-large")
-            point = {"demand": told["demand"], "replicas": status.replicas or 0, "ready": status.ready_replicas or 0}
-            self.points.append({"at": told["at"] - self.began, **point})
-        self._told.close()
+    def follow(self, told: Iterable[str]) -> None:
+        """Takes the lines of `pods/demand.py` until they end."""
+        for line in told:
+            seen = json.loads(line)
+            replicas, ready = self._namespace.replicas("marginal-large")
+            at = seen["at"] - self.began
+            self.points.append({"at": at, "demand": seen["demand"], "replicas": replicas, "ready": ready})
 
     def steps(self) -> list[int]:
         """The replicas wanted, each change once."""
@@ -66,14 +61,15 @@ class Timeline:
 
 @contextmanager
 def timeline(release: Release) -> Iterator[Timeline]:
-    seen, over = Timeline(release), threading.Event()
-    following = threading.Thread(target=seen.follow, args=(over,))
-    following.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        following.join()
+    where, seen = release.namespace, Timeline(release)
+    with where.running(where.ready("router")[0], "demand.py") as script:
+        following = threading.Thread(target=seen.follow, args=(script.stdout,))
+        following.start()
+        try:
+            yield seen
+        finally:
+            script.kill()
+            following.join()
 
 
 @pytest.mark.skipif("keda" in os.environ.get("E2E_WITHOUT", ""), reason="E2E_WITHOUT says that there is no KEDA")
@@ -82,7 +78,7 @@ def test_a_deferral_wakes_the_large_tier_and_load_takes_it_to_two_and_back_to_no
 ) -> None:
     where = release.namespace
     release.put(VALUES)
-    eventually(lambda: not where.replicas("marginal-large").replicas, seconds=180, what="a large tier at zero")
+    eventually(lambda: where.replicas("marginal-large") == (0, 0), seconds=180, what="a large tier at zero")
     with timeline(release) as seen:
         time.sleep(3)
         [first] = where.run("first", "calls.py", release.router, "1", "auto", "120", "1").ended()
@@ -90,7 +86,7 @@ def test_a_deferral_wakes_the_large_tier_and_load_takes_it_to_two_and_back_to_no
         eventually(lambda: len(where.ready("large")) == 2, seconds=180, what="two large models")
         time.sleep(10)
         crowd = load.end()
-        eventually(lambda: not where.replicas("marginal-large").replicas, seconds=300, what="the large tier at zero")
+        eventually(lambda: where.replicas("marginal-large") == (0, 0), seconds=300, what="the large tier at zero")
         time.sleep(3)
 
     lines = [first, *crowd]

@@ -16,7 +16,7 @@ def test_restarts_of_everything_fail_no_call_in_a_thousand(pair: Release, figure
     load = pair.namespace.run("callers", "calls.py", pair.router, str(CALLERS), "auto", "30", "0").started()
     eventually(lambda: len(load.lines()) > 50, seconds=60, what="calls")
     for kind in KINDS:
-        pair.namespace.restart(f"marginal-{kind}")
+        pair.namespace.restart(kind)
     eventually(lambda: len(load.lines()) >= 1_000, seconds=300, what="a thousand calls", every=2)
     seen = calls(load.end())
     figures.tell("rolling-restart", **seen)
