@@ -143,9 +143,10 @@ class ApiServer:
             async with asyncio.timeout(float(query["timeoutSeconds"])):
                 while True:
                     for at, kind, collection, found in list(self._events):
-                        if at > version and collection == path and (kind == "BOOKMARK" or _selected(found, query)):
-                            await _write(response, kind, found)
+                        if at > version and collection == path:
                             version = at
+                            if kind == "BOOKMARK" or _selected(found, query):
+                                await _write(response, kind, found)
                     async with self._changed:
                         await self._changed.wait_for(partial(self._news, path, version))
         return response

@@ -87,7 +87,7 @@ class Scaling:
         self._recent[tier].wanted(now)
         self._own_wanted[tier].wanted(now)
         self._hurry.set()
-        task = asyncio.ensure_future(self._tell(tier))
+        task = asyncio.ensure_future(self._look())
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
