@@ -96,15 +96,21 @@ async def embedded(name: str = "home-small") -> AsyncIterator[Subject]:
 
 
 @asynccontextmanager
-async def remote(served: Subject, *, allowance: float) -> AsyncIterator[Subject]:
+async def serving(served: Subject) -> AsyncIterator[str]:
+    """A model service on a port of its own; gives its address."""
     guard = Guard(Untraced(), max_calls=64, trust_baggage=True)
     server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=1024 * 1024))
     ModelServicer(served.model, name="served", limits=Limits(), recorder=Unrecorded()).register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with connected(f"127.0.0.1:{port}") as model:
-        yield Subject(model, served.computed, allowance, served.real_engine)
+    yield f"127.0.0.1:{port}"
     await server.stop(None)
+
+
+@asynccontextmanager
+async def remote(served: Subject, *, allowance: float) -> AsyncIterator[Subject]:
+    async with serving(served) as target, connected(target) as model:
+        yield Subject(model, served.computed, allowance, served.real_engine)
 
 
 @asynccontextmanager
@@ -117,6 +123,18 @@ async def home_large() -> AsyncIterator[Subject]:
 async def remote_scripted() -> AsyncIterator[Subject]:
     async with scripted() as served, remote(served, allowance=1) as subject:
         yield subject
+
+
+@asynccontextmanager
+async def two_remote_scripted() -> AsyncIterator[Subject]:
+    async with (
+        scripted() as first,
+        scripted() as second,
+        serving(first) as here,
+        serving(second) as there,
+        connected(f"{here},{there}") as model,
+    ):
+        yield Subject(model, lambda: first.computed() + second.computed(), real_engine=False)
 
 
 @asynccontextmanager
@@ -141,6 +159,7 @@ ROWS = {
     "llama-server dialect, chat route": partial(openai, "llama-server", "chat"),
     "llama-server dialect, completions route": partial(openai, "llama-server", "completions"),
     "scripted over gRPC": remote_scripted,
+    "two scripted replicas over gRPC": two_remote_scripted,
     "home-small over gRPC": remote_embedded,
 }
 
