@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-SCRIPTS = Path(__file__).parent / "pods"
+SCRIPTS = Path(__file__).resolve().parent / "pods"
 PYTHON = "/opt/marginal/bin/python3"
 COMPONENT = "app.kubernetes.io/component"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}

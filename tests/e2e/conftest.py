@@ -26,7 +26,7 @@ from e2e.cluster import Cluster, Namespace
 from e2e.figures import Figures
 from e2e.releases import SMALL_PODS, Release
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {
     name: os.environ.get(f"E2E_{name.upper()}_IMAGE", f"marginal/{name}:dev") for name in ("router", "model", "cli")
 }

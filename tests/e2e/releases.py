@@ -8,7 +8,7 @@ from typing import Any
 
 from e2e.cluster import Namespace
 
-CHART = Path(__file__).parents[2] / "charts" / "marginal"
+CHART = Path(__file__).resolve().parents[2] / "charts" / "marginal"
 SMALL_PODS = {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 
 
