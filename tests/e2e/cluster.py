@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 SCRIPTS = Path(__file__).resolve().parent / "pods"
 PYTHON = "/opt/marginal/bin/python3"
 COMPONENT = "app.kubernetes.io/component"
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+UNPRIVILEGED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+A_USER = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
 PASSING = {"events", "events.events.k8s.io", "pods.metrics.k8s.io"}
 """What comes and goes by itself in every namespace."""
 
@@ -66,9 +67,9 @@ class Cluster:
         return str(json.loads(self.kubectl("version", "--output", "json"))["serverVersion"]["gitVersion"])
 
     @contextmanager
-    def namespace(self, name: str) -> Iterator["Namespace"]:
-        """A namespace that lets in restricted pods only; it is gone afterwards."""
-        metadata = {"name": name, "labels": RESTRICTED}
+    def namespace(self, name: str, security: str = "restricted") -> Iterator["Namespace"]:
+        """A namespace that lets in pods of one of Kubernetes' security standards; it is gone afterwards."""
+        metadata = {"name": name, "labels": {"pod-security.kubernetes.io/enforce": security}}
         self.kubectl("create", "--filename", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         try:
             yield Namespace(self, name)
@@ -123,27 +124,28 @@ class Namespace:
         for name in gone:
             self.kubectl("wait", "--for", "delete", f"pod/{name}", "--timeout", "200s")
 
-    def kill(self, pod: str) -> None:
-        """Ends a pod at once, without a warning."""
-        self.kubectl("delete", "pod", pod, "--grace-period", "0", "--force", "--wait=false")
+    def kill(self, pod: str) -> float:
+        """Crashes the program of a pod without a warning; when, in Unix time."""
+        uid = self.get("pod", pod)["metadata"]["uid"]
+        with self.cluster.namespace(f"{self.name}-kill", security="privileged") as where:
+            [told] = where.run("kill", "kill.py", uid, on_the_node=True).ended()
+        assert len(told["killed"]) == 1, told
+        return float(told["at"])
 
-    def run(self, name: str, script: str, *arguments: str) -> "ScriptPod":
-        """A script of `pods/` in a pod of its own."""
+    def run(self, name: str, script: str, *arguments: str, on_the_node: bool = False) -> "ScriptPod":
+        """A script of `pods/` in a pod of its own; `on_the_node` it may do anything to the node's processes."""
         container = {
             "name": "script",
             "image": self.cluster.image,
             "command": [PYTHON, "-c", (SCRIPTS / script).read_text()],
             "args": list(arguments),
-            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            "securityContext": {"privileged": True} if on_the_node else UNPRIVILEGED,
         }
         spec = {
             "containers": [container],
+            "hostPID": on_the_node,
             "restartPolicy": "Never",
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": {"runAsUser": 0} if on_the_node else A_USER,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 0,

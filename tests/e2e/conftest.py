@@ -77,9 +77,11 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Name
 
 
 @pytest.fixture(scope="module")
-def release(namespace: Namespace) -> Release:
-    """One that is not installed yet."""
-    return Release(HELM, namespace, BASE)
+def release(namespace: Namespace) -> Iterator[Release]:
+    """One that is not installed yet; a namespace with pods that may take their time would itself end slowly."""
+    release = Release(HELM, namespace, BASE)
+    yield release
+    release.uninstall()
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,8 @@ class Release:
         return int(json.loads(self._run("history", "marginal", "--output", "json"))[-1]["revision"])
 
     def uninstall(self) -> str:
-        return self._run("uninstall", "marginal", "--wait")
+        """Does nothing where there is none."""
+        return self._run("uninstall", "marginal", "--ignore-not-found", "--wait")
 
     def version(self) -> str:
         return self._run("version", "--short").strip()
