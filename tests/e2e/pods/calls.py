@@ -60,7 +60,11 @@ async def call(stub: RouterServiceStub, prompt: str, mode: str, seconds: float) 
 
 
 async def caller(target: str, name: int, mode: str, seconds: float, calls: int, *, retry: bool) -> None:
-    options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500)]
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.max_reconnect_backoff_ms", 500),
+    ]
     if retry:
         options.append(("grpc.service_config", json.dumps(RETRY)))
     async with grpc.aio.insecure_channel(target, options=options) as channel:
