@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster import Cluster, Namespace
+from e2e.cluster import COMPONENT, Cluster, Namespace, eventually
 from e2e.figures import Figures
 from e2e.releases import SMALL_PODS, Release
 
@@ -78,10 +78,12 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Name
 
 @pytest.fixture(scope="module")
 def release(namespace: Namespace) -> Iterator[Release]:
-    """One that is not installed yet; a namespace with pods that may take their time would itself end slowly."""
+    """One that is not installed yet; with pods that may take their time to end, a namespace would end slowly."""
     release = Release(HELM, namespace, BASE)
     yield release
     release.uninstall()
+    release_pods = ("pods", "--selector", f"{COMPONENT} in (router, small, large)")
+    eventually(lambda: not namespace.get(*release_pods)["items"], seconds=200, what="end of all pods")
 
 
 @pytest.fixture(scope="module")

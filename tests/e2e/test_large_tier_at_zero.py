@@ -84,7 +84,7 @@ def test_a_deferral_wakes_the_large_tier_and_load_takes_it_to_two_and_back_to_no
         [first] = where.run("first", "calls.py", release.router, "1", "auto", "120", "1").ended()
         load = where.run("crowd", "calls.py", release.router, str(CALLERS), "auto", "120", "0").started()
         eventually(lambda: len(where.ready("large")) == 2, seconds=180, what="two large models")
-        time.sleep(10)
+        time.sleep(5)
         crowd = load.end()
         eventually(lambda: where.replicas("marginal-large") == (0, 0), seconds=300, what="the large tier at zero")
         time.sleep(3)
