@@ -1,4 +1,4 @@
-"""Generates the typed gRPC stubs of `protos/marginal/v1`, and of KEDA's scaler, into `marginal/v1` whenever the distribution is built."""
+"""Generates the typed stubs of `protos/marginal/v1` and of KEDA's scaler whenever the distribution is built."""
 
 import shutil
 import sys
