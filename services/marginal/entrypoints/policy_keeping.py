@@ -7,14 +7,13 @@ from while the store is away; of both, what rests on more lessons counts.
 
 import asyncio
 import json
-import os
-import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from marginal.entrypoints.whole_files import write_whole
 from marginal.errors import ConfigurationError
 from marginal.ledger.ports import StoreAway
 from marginal.ledger.shared_learning import LearnedTexts, Lessons, SharedLearning
@@ -160,18 +159,13 @@ class PolicyKeeper:
             return
         state: dict[str, Any] = {"version": STATE_VERSION, "learners": self._lessons.snapshot()}
         try:
-            await asyncio.to_thread(_write_whole, self._state_file, state)
+            await asyncio.to_thread(_write_state, self._state_file, state)
         except OSError as error:
             self._log.warning("thresholds were not saved", file=str(self._state_file), because=error.strerror)
             return
         self._saved = lessons
 
 
-def _write_whole(path: Path, state: dict[str, Any]) -> None:
+def _write_state(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_whole(path, json.dumps(state))
