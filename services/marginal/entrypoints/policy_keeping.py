@@ -115,7 +115,12 @@ class PolicyKeeper:
                 self._refuse(f"policy file {self._policy_file}: {type(error).__name__}")
 
     def _take(self, policies: Policies) -> None:
-        """Puts policies in force."""
+        """Puts policies in force. Raises ConfigurationError for another currency: budgets are counted in the first."""
+        if policies.currency != self.book.policies.currency:
+            raise ConfigurationError(
+                f"currency: is {policies.currency}, but budgets are counted in {self.book.policies.currency}:"
+                " restart the router"
+            )
         self.book.replace(policies)
         self.source = Source(self.source.name, time.time())
         self._metrics.reloaded(accepted=True)

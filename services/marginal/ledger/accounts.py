@@ -128,8 +128,12 @@ class Accounts:
 
     def progress(self, request_id: str, nanos: int) -> None:
         hold = self._open.get(request_id)
-        if hold is not None:
-            hold.mark = max(hold.mark, nanos)
+        if hold is None or nanos <= hold.mark:
+            return
+        hold.mark = nanos
+        if hold.told and self._journal.writable:  # a crash must not find less there than can have been spent by now
+            hold.told = nanos
+            self._journal.append(progress_line({request_id: nanos}, self._clock()))
 
     def settle(self, record: CostRecord) -> None:
         hold = self._open.get(record.request_id) if record.open else self._open.pop(record.request_id, None)
@@ -196,7 +200,7 @@ class Accounts:
 
     async def keep(self) -> None:
         """What the keeper does every few seconds: news of the open holds, and records for the dead ones."""
-        with suppress(StoreAway):
+        with suppress(StoreAway, OSError):  # of a store that is away, or a journal that cannot be read: next time
             await self._tell_progress()
             await self._bury()
 

@@ -192,7 +192,7 @@ class Journal:
             await self.durable()
 
     async def _sync(self) -> None:
-        upto, lines, retired = self._taken, len(self._unsynced), tuple(self._retired)
+        upto, lines, retired = self._taken - len(self._waiting), len(self._unsynced), tuple(self._retired)
         file, directory = self._file, -1 if self._is_listed else self._directory
         try:
             if self._rules.sync:

@@ -96,8 +96,10 @@ class LeasedStore:
 
         While the store is away only this router's own idempotency keys are known.
         """
+        self._keys.check(ask, self._clock())
         tried = self._breaker.closed
         if tried:
+            tellings = self._slices.tellings
             try:
                 grant = await self._shared.reserve(ask, lease_seconds=lease_seconds)
             except StoreAway as error:
@@ -106,10 +108,9 @@ class LeasedStore:
                 self._give_back(ask)
                 raise
             else:
-                self._slices.covered(ask.tenant)
+                self._slices.covered(ask.tenant, tellings)
                 self._keys.granted(ask, self._clock())
                 return grant
-        self._keys.check(ask, self._clock())
         lent = self._slices.lend(ask, self._clock())
         if lent is None:
             if tried:

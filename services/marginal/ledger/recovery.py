@@ -55,12 +55,13 @@ async def recover(
 ) -> Recovery:
     """Gives every request that died with this router its record, then tells the store what was spent.
 
-    A store of this router alone is told of the month, a `shared` one of the last 24 hours; of a dead request of long
-    ago only when it still knows it, since it has charged it and forgotten otherwise. `now` is in seconds since
-    the Unix epoch. `told` takes the records that are written here. Raises OSError when the journal cannot be read.
+    A store of this router alone is told of the month, a `shared` one of the last two days, which it knows by their ids;
+    of a dead request of long ago only when it still knows it, since it has charged it and forgotten otherwise. `now` is
+    in seconds since the Unix epoch. `told` takes the records that are written here. Raises OSError when the journal
+    cannot be read.
     """
     reading = await asyncio.to_thread(_read, journal.directory, now)
-    since = now - DAY_SECONDS if shared else _begin(now)
+    since = now - KNOWN_SECONDS if shared else _begin(now)
     unfinished = list(reading.unfinished.values())
     by_store = await _charged(store, unfinished)
     recovered: dict[str, Settled] = {}
@@ -130,7 +131,7 @@ def _read(directory: Path, now: float) -> Reading:
 
 def _begin(now: float) -> float:
     month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
-    return min(month, now - DAY_SECONDS)
+    return min(month, now - KNOWN_SECONDS)
 
 
 def _settled(reading: Reading, since: float, *, with_expired: bool) -> Iterator[Settled]:

@@ -6,6 +6,7 @@ journal only what it may lack.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -40,6 +41,16 @@ class EpochFile:
 
     async def write(self, epoch: str) -> None:
         """Remembers another one. Raises OSError."""
-        self.epoch = epoch
         if self._path is not None:
-            await asyncio.to_thread(self._path.write_text, epoch + "\n", "utf-8")
+            await asyncio.to_thread(_write, self._path, epoch + "\n")
+        self.epoch = epoch
+
+
+def _write(path: Path, text: str) -> None:
+    """All or nothing: a store that is told a whole month again would count it twice."""
+    beside = path.with_name(f".{path.name}")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

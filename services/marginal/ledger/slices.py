@@ -41,7 +41,7 @@ class _Loan:
     grant: Grant
     nanos: int
     spans: tuple[tuple[Window, str], ...]
-    told: bool = False
+    told: int | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +59,7 @@ class Slices:
         self._share = share
         self._by_tenant: dict[str, _Slice] = {}
         self._tenants: dict[str, str] = {}
+        self._tellings = 0
 
     def lend(self, ask: Ask, now: float) -> Grant | None:
         """Holds what a request needs in the slice of every window of now, None where not even the small tier fits.
@@ -95,14 +96,21 @@ class Slices:
         """The store knows what these came to."""
         for request_id in request_ids:
             if (tenant := self._tenants.get(request_id)) is not None:
-                self._by_tenant[tenant].loans[request_id].told = True
+                self._tellings += 1
+                self._by_tenant[tenant].loans[request_id].told = self._tellings
 
-    def covered(self, tenant: str) -> None:
-        """The store has granted the tenant something: what it was told of before is no debt any more."""
+    @property
+    def tellings(self) -> int:
+        """How many loans the store has been told of: what it grants from now on takes account of them."""
+        return self._tellings
+
+    def covered(self, tenant: str, tellings: int) -> None:
+        """The store has granted what it was asked after so many tellings: those loans are no debt any more."""
         slice_ = self._by_tenant.get(tenant)
         if slice_ is None:
             return
-        for request_id in [request_id for request_id, loan in slice_.loans.items() if loan.told]:
+        settled = [one for one, loan in slice_.loans.items() if loan.told is not None and loan.told <= tellings]
+        for request_id in settled:
             self._counts(slice_, request_id, 0)
             del slice_.loans[request_id], self._tenants[request_id]
         if not slice_.loans:

@@ -53,7 +53,7 @@ class Admission:
             self.step(Step.ADMITTED)
             grant = await self._reserved(request, policy, rules, worst, blocked)
             self.step(Step.RESERVED)
-            yield self._terms(request, grant, place, blocked)
+            yield self._terms(request, grant, place, blocked, worst)
 
     async def _reserved(
         self,
@@ -80,12 +80,15 @@ class Admission:
             self.ledger.settle(_nothing_spent(request, policy))
             raise
 
-    def _terms(self, request: Request, grant: Grant, place: TenantPlace, blocked: DegradedReason | None) -> Terms:
+    def _terms(
+        self, request: Request, grant: Grant, place: TenantPlace, blocked: DegradedReason | None, worst: WorstCase
+    ) -> Terms:
         return Terms(
             grant.admitted_at,
             blocked or grant.blocked,
             grant.lacking,
             place.deferred,
+            worst.of,
             partial(self.ledger.progress, request.request_id),
             self.step,
         )

@@ -18,9 +18,6 @@ Clock = Callable[[], float]
 Patience = Callable[[], float | None]
 """Seconds that the next token may take, None for as long as the deadline allows."""
 
-MARK_TOKENS = 32
-"""After so many more tokens the ledger is told what an attempt costs: what a crash can leave uncounted."""
-
 END_SECONDS = 0.05
 """What a tier that has stopped by itself may take to say so: who waits is on the way to the other tier."""
 
@@ -40,7 +37,6 @@ class RunningAttempt:
         *,
         most_tokens: int,
         began: Callable[[], None],
-        mark: Callable[[Usage], None],
     ) -> None:
         self.tier = state.tier
         self.usage = Usage()
@@ -52,9 +48,7 @@ class RunningAttempt:
         self._chunks = chunks
         self._patience = patience
         self._began = began
-        self._mark = mark
         self._most = self._left = most_tokens
-        self._marked = 0
 
     def __aiter__(self) -> Self:
         return self
@@ -74,9 +68,6 @@ class RunningAttempt:
             self._left -= len(chunk.tokens)
             self.usage = self._within(chunk.usage)
             self.finish = chunk.finish
-            if self.usage.output_tokens - self._marked >= MARK_TOKENS:
-                self._marked = self.usage.output_tokens
-                self._mark(self.usage)
             if chunk.tokens:
                 return chunk.tokens
         raise StopAsyncIteration
@@ -102,7 +93,10 @@ class RunningAttempt:
 
     def _within(self, usage: Usage) -> Usage:
         """No more than was asked for is paid, whatever a tier claims: so much was held and not more."""
-        return usage if usage.output_tokens <= self._most else replace(usage, output_tokens=self._most, counted=True)
+        if usage.output_tokens <= self._most and usage.cached_input_tokens <= usage.input_tokens:
+            return usage
+        output, cached = min(usage.output_tokens, self._most), min(usage.cached_input_tokens, usage.input_tokens)
+        return Usage(usage.input_tokens, output, cached, counted=True)
 
     def _cut_off(self, chunk: Chunk) -> Chunk:
         beyond = len(chunk.tokens) - self._left
@@ -130,16 +124,14 @@ async def attempting(
     patience: Patience,
     clock: Clock,
     committed: Callable[[], bool],
-    mark: Callable[[int], None],
     ended: Callable[[Attempt], None],
 ) -> AsyncIterator[RunningAttempt]:
     """Calls a tier; leaving it stops the generation and hands the priced Attempt to `ended`, whatever happened.
 
-    `timeout` is in seconds. `place` is told how the tier takes it, and `mark` now and then what it has cost so far, in
-    nano-units. A call that the tier did not begin to answer costs nothing, and one that was left costs what the tier
-    says that it used, heard of or not. A fault of the model after the commit point
-    is raised as StreamInterrupted. The tier's state learns of faults that are its own: not of Overloaded, which passes,
-    and not of a caller's haste.
+    `timeout` is in seconds. `place` is told how the tier takes it. A call that the tier did not begin to answer costs
+    nothing, and one that was left costs what the tier says that it used, heard of or not, and no more time than it had.
+    A fault of the model after the commit point is raised as StreamInterrupted. The tier's state learns of faults that
+    are its own: not of Overloaded, which passes, and not of a caller's haste.
     """
     started, fault = clock(), None
     chunks = state.model.generate(generation, timeout=timeout)
@@ -150,7 +142,6 @@ async def attempting(
         patience,
         most_tokens=generation.sampling.max_tokens,
         began=lambda: place.answered(clock() - started),
-        mark=lambda usage: mark(policy.cost(state.tier, usage, state.busy.share(began, clock()))),
     )
     try:
         async with aclosing(chunks):
@@ -172,7 +163,7 @@ async def attempting(
         running.settle()
         now = clock()
         share = state.busy.end(began, now)
-        busy_micros = 0 if running.used_nothing else share
+        busy_micros = 0 if running.used_nothing else min(share, round(timeout * 1e6))
         ended(
             Attempt(
                 tier=state.tier,

@@ -43,10 +43,10 @@ class Calls:
 
         def ended(attempt: Attempt) -> None:
             self.ended.append(replace(attempt, outcome=Outcome.SHADOW) if shadow else attempt)
-            self.terms.mark(self.spent_nanos)
             report(self.ended[-1])
 
         async with self.tiers[tier].places.place(criticality, timeout) as place:
+            self.terms.mark(self.spent_nanos + self.terms.most(tier))
             self.terms.step(ASKED[tier])
             with self.recorder.attempt(tier) as report:
                 async with attempting(
@@ -58,7 +58,6 @@ class Calls:
                     patience=patience,
                     clock=self.clock,
                     committed=committed,
-                    mark=lambda nanos: self.terms.mark(self.spent_nanos + nanos),
                     ended=ended,
                 ) as attempt:
                     yield attempt

@@ -74,7 +74,8 @@ class Journey:
             except ModelFault as fault:
                 if self._answering is not None or isinstance(fault, Overloaded):
                     raise  # a small tier without room is not down: its load must not fall on the large one
-                self._decision, small_fault = None, str(fault)
+                self._decision = self._degraded = self._reckoned = None
+                small_fault = str(fault)
         if self._decision is None:
             await self._past_the_small_tier(small_fault)
         elif not kept:
@@ -84,12 +85,12 @@ class Journey:
         """Asks the large tier in place of the small one, as far as the bypass goes."""
         self._decision = Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE)
         blocked = self.terms.blocked
-        if blocked is None and not self.terms.may_defer():
-            blocked = DegradedReason.DEFERRAL_CAP
         if blocked is not None or self.request.criticality is Criticality.SHEDDABLE:
             why = blocked.value if blocked else "a sheddable request does not bypass it"
             raise TierUnavailable(f"the small tier cannot be had: {small_fault}; the large one is not asked ({why})")
         with self.bypass.admitted(self.clock()):
+            if not self.terms.may_defer():
+                raise self.terms.refusal(DegradedReason.DEFERRAL_CAP)
             try:
                 await self._answer(Tier.LARGE)
             except ModelFault as fault:

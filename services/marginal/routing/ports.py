@@ -80,7 +80,10 @@ class Ledger(Protocol):
         ...
 
     def progress(self, request_id: str, nanos: int) -> None:
-        """Tells what an open request has cost so far; it is charged at least that if nothing more is heard of it."""
+        """Tells what an open request can have cost by now, its attempts under way at their worst.
+
+        It is charged so much if nothing more is heard of it.
+        """
         ...
 
     def settle(self, record: CostRecord) -> None:

@@ -16,6 +16,7 @@ from marginal.errors import (
 )
 from marginal.routing.holds import Window
 from marginal.routing.records import DegradedReason
+from marginal.tokens import Tier
 
 
 class Step(Enum):
@@ -46,13 +47,15 @@ class Terms:
 
     `blocked` says why the large tier may not be asked, if so, and `lacking` which window's budget is too small for it.
     `may_defer` takes one of the tenant's deferrals, or says
-    that there is none. `mark` is told what the request has cost so far, in nano-units.
+    that there is none. `most` is what one attempt of a tier can cost, and `mark` is told what the
+    request can have cost by now, both in nano-units.
     """
 
     admitted_at: float = 0.0
     blocked: DegradedReason | None = None
     lacking: Window | None = None
     may_defer: Callable[[], bool] = lambda: True
+    most: Callable[[Tier], int] = lambda _: 0
     mark: Callable[[int], None] = lambda _: None
     step: Steps = no_steps
 

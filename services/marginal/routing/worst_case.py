@@ -1,5 +1,6 @@
 """The most a request can cost, known before anything is generated: what is held for it."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,10 +18,15 @@ MESSAGE_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """In nano-units: `small` pays for one attempt of the small tier, `full` for whatever a request may lead to."""
+    """In nano-units: `small` and `large` pay for one attempt of the tier, `full` for whatever a request may lead to."""
 
     small: int
+    large: int
     full: int
+
+    def of(self, tier: Tier) -> int:
+        """One attempt of the tier."""
+        return self.small if tier is Tier.SMALL else self.large
 
 
 def worst_case(
@@ -28,9 +34,12 @@ def worst_case(
 ) -> WorstCase:
     """What a request that may take `seconds` can cost at most.
 
-    No tokenizer makes more tokens of a text than it has bytes, and no model reads more than its context. In full the
-    small tier may be asked twice, when the large one fails after a deferral.
+    No tokenizer makes more tokens of a text than it has bytes, once it has normalised it, and no model reads more than
+    its context. In full the small tier may be asked twice, when the large one fails after a deferral.
     """
+
+    if mode is Mode.SHADOW:
+        seconds = max(seconds, policy.shadow.timeout_seconds)
 
     def attempt(tier: Tier) -> int:
         read, written = _most_input(generation, tiers[tier].context_tokens), generation.sampling.max_tokens
@@ -39,11 +48,18 @@ def worst_case(
 
     small, large = attempt(Tier.SMALL), attempt(Tier.LARGE)
     if mode is Mode.SMALL_ONLY:
-        return WorstCase(small, small)
-    return WorstCase(small, small + large + (0 if mode is Mode.LARGE_ONLY else small))
+        return WorstCase(small, large, small)
+    return WorstCase(small, large, small + large + (0 if mode is Mode.LARGE_ONLY else small))
 
 
 def _most_input(generation: Generation, context_tokens: int | None) -> int:
-    size = sum(len(message.text.encode()) + MESSAGE_TOKENS for message in generation.messages)
+    size = sum(_most_bytes(message.text) + MESSAGE_TOKENS for message in generation.messages)
     most = size + TEMPLATE_TOKENS
     return most if context_tokens is None else min(most, context_tokens)
+
+
+def _most_bytes(text: str) -> int:
+    """Bytes of a text as whichever form a tokenizer may turn it into: some characters grow tenfold."""
+    if text.isascii():
+        return len(text)
+    return max(len(form.encode()) for form in (text, *(unicodedata.normalize(name, text) for name in ("NFC", "NFKC"))))

@@ -57,6 +57,18 @@ async def test_another_request_under_the_same_key_is_refused(router: ARouter) ->
         await router.leased.reserve(ask("second", fingerprint="that"), lease_seconds=60.0)
 
 
+async def test_a_request_that_was_lent_to_is_known_when_the_store_is_back() -> None:
+    store = FragileStore()
+    store.away = True
+    router = ARouter(store)
+    async with router.leased.running():
+        await router.leased.reserve(ask("first"), lease_seconds=60.0)
+        store.away = False
+        await router.goes(joined=True)
+        with pytest.raises(InProgress):
+            await router.leased.reserve(ask("second"), lease_seconds=60.0)
+
+
 def test_keys_are_forgotten_when_a_store_would_have() -> None:
     keys = KnownKeys()
     keys.granted(ask("first"), NOW)

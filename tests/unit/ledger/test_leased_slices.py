@@ -70,11 +70,14 @@ def test_outage_after_outage_is_one_slice_until_the_store_has_shown_that_it_cove
     slices = Slices(FailureMode.LEASE)
     scopes(slices, 1, full=100)
     slices.settled("r0", 100)
-    slices.covered("acme")  # a grant of a store that has not been told yet shows nothing
+    slices.covered("acme", slices.tellings)  # a grant of a store that has not been told yet shows nothing
     assert scopes(slices, 1, first=1) == [None]
+    asked_before = slices.tellings
     slices.told(["r0"])
     assert scopes(slices, 1, first=2) == [None]
-    slices.covered("acme")
+    slices.covered("acme", asked_before)  # an answer that was on its way shows nothing either
+    assert scopes(slices, 1, first=2) == [None]
+    slices.covered("acme", slices.tellings)
     assert scopes(slices, 1, first=3, full=100) == [Scope.FULL]
 
 

@@ -182,11 +182,11 @@ async def test_only_records_of_the_month_are_told_to_a_memory_store(tmp_path: Pa
     life.journal.close()
 
 
-async def test_a_shared_store_is_told_again_of_the_last_day_only(tmp_path: Path) -> None:
+async def test_a_shared_store_is_told_again_of_what_it_still_knows_by_its_id(tmp_path: Path) -> None:
     clock = SetClock()
     store = FlakyStore(clock)
     first = Life(tmp_path, store, clock=clock)
-    for request_id, hours in (("old", 30), ("new", 20)):
+    for request_id, hours in (("old", 48), ("new", 46)):
         first.accounts.settle(record(request_id, admitted_at=NOW - hours * 3_600))
     await first.accounts.settled(5)
     first.journal.close()

@@ -127,8 +127,9 @@ class Cascade:
         max_currency: str = "USD",
         criticality: Criticality = Criticality.CRITICAL,
         max_tokens: int = 256,
+        prompt: str = "who knows?",
     ) -> CostRecord:
-        generation = Generation((Message(Role.USER, "who knows?"),), Sampling(max_tokens=max_tokens), choices=choices)
+        generation = Generation((Message(Role.USER, prompt),), Sampling(max_tokens=max_tokens), choices=choices)
         request = Request(
             "request-1",
             generation,

@@ -18,6 +18,7 @@ from marginal.errors import (
     RateLimited,
     TierUnavailable,
 )
+from marginal.pricing import Price
 from marginal.routing.concurrency import AdaptiveLimit, LimitRules
 from marginal.routing.holds import Window
 from marginal.routing.records import CANCELLED, DegradedReason, Outcome
@@ -25,10 +26,12 @@ from marginal.routing.requests import Criticality, Mode, OnDegrade
 from marginal.routing.tenants import TenantRules
 from marginal.routing.terms import Step
 from marginal.routing.waiting import Places, WaitingRules
-from marginal.tokens import Chunk, Generation, Tier
+from marginal.routing.worst_case import worst_case
+from marginal.tokens import Chunk, Generation, Message, Role, Tier
 from unit.routing.cascade import LARGE, PRICES, SURE, UNSURE, Cascade, script
 
-PROMPT_BYTES = len("who knows?")
+INPUT_NANOS = 1
+"""What a token of the prompt costs at the small tier of a Cascade."""
 
 
 class TestTheHold:
@@ -52,10 +55,12 @@ class TestTheHold:
         assert cascade.ledger.settled == [record]
         assert record.admitted_at == 1_000.0
 
-    async def test_is_marked_with_what_attempts_cost_as_they_end(self) -> None:
-        cascade = Cascade(small=script(UNSURE))
-        record = await cascade.ask()
-        assert cascade.ledger.marks == {"request-1": record.total_nanos}
+    async def test_is_marked_with_the_worst_of_each_attempt_before_it_is_made(self) -> None:
+        kept, deferred = Cascade(), Cascade(small=script(UNSURE))
+        await kept.ask()
+        record, (asked,) = await deferred.ask(), deferred.ledger.asked
+        assert kept.ledger.marks == {"request-1": asked.small_nanos}
+        assert record.total_nanos <= deferred.ledger.marks["request-1"] <= asked.full_nanos
 
     async def test_is_settled_when_the_request_fails(self) -> None:
         cascade = Cascade(small=script(SURE * 3, TierUnavailable("gone"), fault_at=5))
@@ -71,6 +76,24 @@ class TestTheHold:
             await cascade.ask()
         (settled,) = cascade.ledger.settled
         assert (settled.total_nanos, settled.error) == (0, CANCELLED)
+
+    async def test_counts_characters_as_a_tokenizer_may_turn_them(self) -> None:
+        plain, growing = Cascade(), Cascade()
+        await plain.ask(prompt="x" * 3)
+        await growing.ask(prompt="\ufdfa")
+        (small,), (large,) = plain.ledger.asked, growing.ledger.asked
+        assert large.small_nanos - small.small_nanos == 30 * INPUT_NANOS
+
+    async def test_of_a_comparison_lasts_as_long_as_that_may(self) -> None:
+        hourly = Price(hour_nanos=3_600_000)
+        tiers = Cascade().tiers
+        policy = replace(Cascade().book.policies.by_name["test"], prices=dict.fromkeys(Tier, hourly))
+        generation = Generation((Message(Role.USER, "?"),))
+        short, compared = (
+            worst_case(policy, generation, mode=mode, tiers=tiers, seconds=1.0) for mode in (Mode.AUTO, Mode.SHADOW)
+        )
+        assert short.large == 1_000
+        assert compared.large == 1_000 * policy.shadow.timeout_seconds
 
 
 class TestRefusals:

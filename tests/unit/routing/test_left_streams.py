@@ -57,7 +57,6 @@ async def left(model: Accounting, *, after: int) -> Attempt:
             patience=lambda: None,
             clock=cascade.clock,
             committed=lambda: False,
-            mark=lambda _: None,
             ended=ended.append,
         ) as attempt,
     ):
