@@ -19,6 +19,7 @@ from marginal.entrypoints.certificate_keeping import CertificateKeeper, TlsFiles
 from marginal.entrypoints.processes import free_addresses
 from marginal.errors import ConfigurationError, TierUnavailable
 from marginal.routing.overview import Overview, Source
+from marginal.routing.spending import BudgetStates, CostQuery, CostSummary
 from marginal.tokens import Chunk, Generation, Message, Role, Sampling
 from marginal.transport.admin import AdminServicer, list_policies, serving_admin
 from marginal.transport.guard import Guard
@@ -263,12 +264,29 @@ async def test_a_key_that_does_not_fit_is_refused_while_the_pair_before_serves_o
     assert "PRIVATE KEY" not in because
 
 
+class NoBooks:
+    """Nobody asks about money here."""
+
+    def costs(self, query: CostQuery) -> CostSummary:
+        return CostSummary(query.by)
+
+    def record(self, request_id: str) -> None:
+        del request_id
+
+    async def budgets(self, tenant: str) -> BudgetStates:
+        del tenant
+        return BudgetStates("USD")
+
+
 async def test_operators_get_through_with_their_certificate_only(server: Identity, caller: Identity) -> None:
     look = Overview(Source("test", 0.0), "", "", ())
     guard = Guard(Untraced(), max_calls=4, trust_baggage=False)
     [address] = free_addresses("127.0.0.1", 1)
     admin = serving_admin(
-        address, AdminServicer(lambda: look), guard=guard, tls=side(server.serving(mutual=True)).keeper.server
+        address,
+        AdminServicer(lambda: look, NoBooks()),
+        guard=guard,
+        tls=side(server.serving(mutual=True)).keeper.server,
     )
     async with admin:
         assert (await list_policies(address, tls=side(calling(caller)).keeper.client)).source.name == "test"
