@@ -36,8 +36,11 @@ TRICKLE_BYTES = 64
 TRICKLE_SECONDS = 0.01
 CRAWL_SECONDS = 60.0
 """Between two parts of an event once a link only crawls: a deadline falls within it, and never as a token arrives."""
-SETTLING_SECONDS = 0.05
-"""Between the last token and what breaks the stream, so that it is read: a reset takes unread bytes with it."""
+SETTLING_TURNS, SETTLING_SECONDS = 10, 0.005
+"""Between the last token and what breaks the stream, so that it is read: a reset takes unread bytes with it.
+
+Turns of the loop, since a reader on the same loop reads in one of them, however slow the machine is.
+"""
 
 
 @dataclass
@@ -247,7 +250,8 @@ class _Generation:
         """Faults that show after some tokens, and after these were read."""
         self._cut()
         if not self._is("F11"):
-            await asyncio.sleep(SETTLING_SECONDS)
+            for _ in range(SETTLING_TURNS):
+                await asyncio.sleep(SETTLING_SECONDS)
         if self._is("F7"):
             await self._send(writer.error("generation"))
         elif self._is("F11"):
