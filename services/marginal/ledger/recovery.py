@@ -125,7 +125,7 @@ async def _acknowledge(store: Store, request_ids: Iterable[str]) -> None:
 
 
 def _read(directory: Path, now: float) -> Reading:
-    """Reads what matters now: the month, the last day, and the last day of this router's life, whenever that was."""
+    """Reads what matters now: the month, two days, and the last day of this router's life, whenever that was."""
     return read_journals([directory], since=min(_begin(now), last_written(directory) - DAY_SECONDS))
 
 

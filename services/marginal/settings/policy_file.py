@@ -2,20 +2,20 @@
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from marginal.errors import ConfigurationError
 from marginal.policy.scores import QUANTILE, SCORES
 from marginal.pricing import Price, nanos, price_version
 from marginal.routing.policies import BypassRules, Criterion, DegradeRules, Policies, Policy, ShadowRules
 from marginal.routing.requests import TASK, Mode
-from marginal.settings.lines import FieldLines
+from marginal.settings.complaints import complained, placed
 from marginal.settings.numbers import Amount, Count, Number, Seconds, Share, Table
 from marginal.settings.prices import PricesTable
 from marginal.settings.rules import RULES, CalibratedAtTable, CalibrationTable, RuleTable
@@ -33,7 +33,6 @@ def _registered(name: str) -> str:
 
 
 MOST_BYTES = 1_000_000
-MOST_COMPLAINTS = 10
 
 ScoreName = Annotated[str, AfterValidator(_registered)]
 Window = Annotated[Count, Field(ge=0, le=4096)]
@@ -192,28 +191,17 @@ def parse_policies(text: str) -> Policies:
         prices = file.prices.build(file.currency)
         by_name = {name: policy.build(name, file.currency, prices) for name, policy in file.policies.items()}
     except ValidationError as error:
-        lines, problems = FieldLines(text), error.errors()
-        said = [_complaint(problem, lines) for problem in problems[:MOST_COMPLAINTS]]
-        more = [f"and {len(problems) - len(said)} more"] if len(problems) > len(said) else []
-        raise ConfigurationError("; ".join((*said, *more))) from None
+        raise complained(error, text, named=_without_rules) from None
     except ConfigurationError as error:
-        field, _, problem = str(error).partition(": ")
-        raise ConfigurationError(_with_line(field.split("."), problem, FieldLines(text))) from None
+        raise placed(error, text) from None
     except (ValueError, ArithmeticError, RecursionError) as error:
         # a number that is none, or nesting without end: tomllib lets through what int, Decimal and the stack raise
         raise ConfigurationError(f"is not TOML: {error or type(error).__name__}") from None
     return Policies(by_name, file.default, BypassRules(**file.bypass.model_dump()))
 
 
-def _complaint(problem: ErrorDetails, lines: FieldLines) -> str:
-    parts = [str(part) for part in problem["loc"] if part != "[key]"]
-    where = [
-        part for before, part in zip(["", *parts], parts, strict=False) if before != "threshold" or part not in RULES
+def _without_rules(where: Sequence[str]) -> Sequence[str]:
+    """A threshold's rule tells its table apart for pydantic, and is no table in the file."""
+    return [
+        part for before, part in zip(["", *where], where, strict=False) if before != "threshold" or part not in RULES
     ]
-    said = problem["msg"].removeprefix("Value error, ")
-    return _with_line(where, f"{said[0].lower()}{said[1:]}", lines)
-
-
-def _with_line(field: list[str], problem: str, lines: FieldLines) -> str:
-    line = lines.of(field)
-    return f"{'.'.join(field)}{f' (line {line})' if line else ''}: {problem}"
