@@ -40,8 +40,8 @@ MISTAKES = {
         "router.autoscaling: an hpa needs cpuPercent or metrics",
     ),
     "a small tier that sleeps": (
-        "tiers: {small: {autoscaling: {kind: keda, minReplicas: 0}}}",
-        "tiers.small: keep one replica at least; only the large tier can be at 0",
+        "tiers: {small: {replicas: 0}}",
+        "tiers.small.replicas: every request begins there and nothing would wake it from 0",
     ),
     "no router": ("router: {replicas: 0}", "router: keep one replica at least"),
     "a rollout that cannot move": (

@@ -20,6 +20,7 @@ from charts.rendering import (
     rendered,
     selects,
 )
+from marginal.transport.health import LIVENESS
 
 SECRET_NAMES = re.compile(r"KEY|TOKEN|PASSWORD|SECRET")
 RESTRICTED = {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}
@@ -72,16 +73,16 @@ def test_a_port_has_one_name_in_service_policy_and_probe(objects: Objects) -> No
         own = ports(pod)
         for probe in probes(pod):
             if "grpc" in probe:
-                assert probe["grpc"]["port"] == own["grpc"]
-            elif "tcpSocket" in probe or "httpGet" in probe:
-                assert probe.get("tcpSocket", probe.get("httpGet"))["port"] in own
+                assert probe["grpc"]["port"] == own.get("health", own["grpc"])
+            elif "httpGet" in probe:
+                assert probe["httpGet"]["port"] in own
 
 
 def test_a_policy_lets_in_to_nothing_but_the_ports_of_its_pods(objects: Objects) -> None:
     for policy in of_kind(objects, "NetworkPolicy"):
         [pod] = [pod for pod in pods(objects).values() if selects(policy["spec"]["podSelector"]["matchLabels"], pod)]
         let_in = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
-        assert let_in == {number for name, number in ports(pod).items() if name != "engine"}
+        assert let_in == {number for name, number in ports(pod).items() if name not in {"engine", "health"}}
 
 
 def test_nothing_secret_is_written_anywhere(objects: Objects) -> None:
@@ -186,13 +187,24 @@ def test_life_and_readiness_ask_for_different_things(objects: Objects) -> None:
         ready, alive = program["readinessProbe"], program["livenessProbe"]
         if "grpc" in ready:
             assert ready["grpc"]["service"].startswith("marginal.v1.")
-            assert alive["grpc"]["service"] == ""
+            assert alive["grpc"]["service"] == LIVENESS
         assert alive["periodSeconds"] * alive["failureThreshold"] >= 60
 
 
-def test_tls_leaves_no_probe_that_cannot_speak_it() -> None:
-    for pod in pods(rendered("tls: {existingSecret: certificates}")).values():
-        assert not any("grpc" in probe for probe in probes(pod))
+def test_probes_ask_a_port_without_tls() -> None:
+    for workload in of_kind(rendered("tls: {existingSecret: certificates}"), *WORKLOADS):
+        pod = workload["spec"]["template"]
+        told = environment(pod)["MARGINAL_HEALTH_LISTEN"]
+        assert {probe["grpc"]["port"] for probe in probes(pod)} == {int(told.rpartition(":")[2])}
+
+
+def test_a_router_that_waits_for_its_small_tier_is_asked_how_much_of_it_is_wanted() -> None:
+    objects = rendered("tiers: {small: {autoscaling: {kind: keda, minReplicas: 0}}}")
+    [scaled] = of_kind(objects, "ScaledObject")
+    name = scaled["spec"]["triggers"][0]["metadata"]["scalerAddress"].partition(".")[0]
+    [service] = [one for one in of_kind(objects, "Service") if one["metadata"]["name"] == name]
+    assert scaled["spec"]["minReplicaCount"] == 0
+    assert service["spec"]["publishNotReadyAddresses"] is True
 
 
 def policies_of(pod: Object, objects: Objects) -> list[Object]:

@@ -15,6 +15,7 @@ from marginal.errors import MarginalError, TierUnavailable
 from marginal.routing.records import DegradedReason
 from marginal.routing.requests import Mode
 from marginal.tokens import Tier
+from marginal.transport.health import LIVENESS
 from marginal.transport.router_client import RouterClient, wait_until_serving
 
 SLOW = "scripted:tokens=40,delay_ms=25"
@@ -71,6 +72,7 @@ async def test_without_evidence_the_small_tier_stays_not_serving_and_says_why(tm
         for program in (small, router):
             with pytest.raises(TierUnavailable, match="NOT_SERVING"):
                 await wait_until_serving(program.target, program.service, timeout_seconds=2)
+            await wait_until_serving(program.target, LIVENESS, timeout_seconds=2)
         assert "cannot be a small tier" in small.log_path.read_text()
         (waiting,) = services.logged(ROUTER, "waiting for the small tier")[-1:]
         assert "log-probabilities" in waiting["because"]

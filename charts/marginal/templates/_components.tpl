@@ -34,13 +34,10 @@
 {{- range $name, $c := $into -}}
   {{- $engine := 0 -}}
   {{- if and (not $c.isRouter) (eq $c.engine.kind "sidecar") -}}{{- $engine = int $c.engine.sidecar.startupSeconds -}}{{- end -}}
-  {{- $_ := set $c "programStartSeconds" (int $c.startup.seconds) -}}
   {{- $_ := set $c "startSeconds" (add (int $c.startup.seconds) $engine) -}}
 {{- end -}}
-{{- /* A router waits for its small tier, so it may take as long and a minute more. */ -}}
-{{- $patience := max $into.router.startSeconds (add $into.small.startSeconds 60) -}}
-{{- $_ := set $into.router "programStartSeconds" $patience -}}
-{{- $_ := set $into.router "startSeconds" $patience -}}
+{{- /* A router is ready after its small tier. */ -}}
+{{- $_ := set $into.router "startSeconds" (max $into.router.startSeconds (add $into.small.startSeconds 60)) -}}
 {{- end -}}
 
 {{/* Streams end, then costs are settled and spans are sent (20 s), before a pod is ended. */}}

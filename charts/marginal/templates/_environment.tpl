@@ -17,6 +17,7 @@
 {{- if $v.tls.existingSecret }}
 - {name: MARGINAL_TLS_CERT, value: /etc/marginal/tls/tls.crt}
 - {name: MARGINAL_TLS_KEY, value: /etc/marginal/tls/tls.key}
+- {name: MARGINAL_HEALTH_LISTEN, value: "0.0.0.0:50056"}
 {{- if or (not $c.isRouter) $v.tls.callersShowCertificates }}
 - {name: MARGINAL_TLS_CLIENT_CA, value: /etc/marginal/tls/ca.crt}
 {{- end }}

@@ -57,17 +57,21 @@ containers:
       {{- if and $c.isRouter $c.scales }}
       - {name: scaler, containerPort: 50055}
       {{- end }}
-    {{- /* kubelet's gRPC probes speak no TLS. Started is what answers at all; ready is what has its evidence. */}}
+      {{- if $tls }}
+      - {name: health, containerPort: 50056}
+      {{- end }}
+    {{- /* kubelet's gRPC probes speak no TLS. A tier has started when its model works, a router when it answers. */}}
+    {{- $probed := ternary 50056 $c.port (not (empty $tls)) }}
     startupProbe:
-      {{- include "marginal.probe" (dict "c" $c "tls" $tls "service" "") | nindent 6 }}
+      grpc: {port: {{ $probed }}, service: {{ ternary "liveness" $c.health $c.isRouter }}}
       periodSeconds: 2
-      failureThreshold: {{ div (add $c.programStartSeconds 1) 2 }}
+      failureThreshold: {{ div (add (int $c.startup.seconds) 1) 2 }}
     readinessProbe:
-      {{- include "marginal.probe" (dict "c" $c "tls" $tls "service" $c.health) | nindent 6 }}
+      grpc: {port: {{ $probed }}, service: {{ $c.health }}}
       periodSeconds: 5
       timeoutSeconds: 2
     livenessProbe:
-      {{- include "marginal.probe" (dict "c" $c "tls" $tls "service" "") | nindent 6 }}
+      grpc: {port: {{ $probed }}, service: liveness}
       periodSeconds: 15
       timeoutSeconds: 5
       failureThreshold: 4
@@ -155,14 +159,6 @@ volumes:
   {{- with $c.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- end -}}
-
-{{- define "marginal.probe" -}}
-{{- if .tls -}}
-tcpSocket: {port: grpc}
-{{- else -}}
-grpc: {port: {{ .c.port }}, service: {{ .service | quote }}}
-{{- end }}
 {{- end -}}
 
 {{- define "marginal.secretVolume" -}}

@@ -69,6 +69,7 @@ def program(tier: Tier) -> typer.Typer:
         drain_seconds: DrainSeconds = SERVER.drain_seconds,
         max_calls: MaxCalls = 256,
         reflection: options.Reflection = None,
+        health_listen: options.HealthListen = "",
         tls_cert: options.TlsCert = None,
         tls_key: options.TlsKey = None,
         tls_client_ca: options.TlsClientCa = None,
@@ -93,7 +94,12 @@ def program(tier: Tier) -> typer.Typer:
             inter_token_seconds=inter_token_seconds,
         )
         settings = replace(
-            SERVER, listen=listen, drain_seconds=drain_seconds, grace_seconds=grace_seconds, reflection=reflection
+            SERVER,
+            listen=listen,
+            drain_seconds=drain_seconds,
+            grace_seconds=grace_seconds,
+            reflection=reflection,
+            health_listen=health_listen,
         )
         tls = TlsFiles(tls_cert, tls_key, tls_client_ca)
         traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)

@@ -31,6 +31,13 @@ DrainSeconds = Annotated[
         envvar="MARGINAL_DRAIN_SECONDS", min=0.0, help="Seconds that new calls are taken after health says NOT_SERVING."
     ),
 ]
+HealthListen = Annotated[
+    str,
+    typer.Option(
+        envvar="MARGINAL_HEALTH_LISTEN",
+        help="Address that tells health without TLS, for probes that speak none; empty for none.",
+    ),
+]
 MaxCalls = Annotated[
     int, typer.Option(envvar="MARGINAL_MAX_CALLS", min=1, help="Calls handled at a time; further ones are refused.")
 ]

@@ -91,6 +91,7 @@ def serve_router(
         typer.Option(envvar="MARGINAL_ADMIN_LISTEN", help="Address of the AdminService; empty for none."),
     ] = "127.0.0.1:50054",
     scaler_listen: options.ScalerListen = "",
+    health_listen: options.HealthListen = "",
     maximum_deadline_seconds: Annotated[
         float, typer.Option(envvar="MARGINAL_MAXIMUM_DEADLINE_SECONDS", min=0.1, help="The most a request may take.")
     ] = LIMITS.deadline_seconds,
@@ -126,6 +127,7 @@ def serve_router(
         grace_seconds=grace_seconds,
         keepalive_seconds=keepalive_seconds,
         reflection=reflection,
+        health_listen=health_listen,
     )
     tls = TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca)
     access = Access(TenantFiles(tenants_file, keys_file, trust_header=trust_tenant_header), tls, insecure=insecure)

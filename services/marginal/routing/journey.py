@@ -83,6 +83,7 @@ class Journey:
 
     async def _past_the_small_tier(self, small_fault: str) -> None:
         """Asks the large tier in place of the small one, as far as the bypass goes."""
+        self.tiers[Tier.SMALL].presence.missed()
         self._decision = Decision(Verdict.DEFER, Reason.SMALL_UNAVAILABLE)
         blocked = self.terms.blocked
         if blocked is not None or self.request.criticality is Criticality.SHEDDABLE:

@@ -42,8 +42,11 @@ class Presence:
         return seconds > 0.0 and self.waiting < MOST_WAITING
 
     async def come(self, seconds: float) -> None:
-        """Returns once somebody is there, or after `seconds`."""
-        if self.anyone or not self.worth_waiting(seconds):
+        """Returns once somebody is there, or after `seconds`; whoever cannot wait has asked all the same."""
+        if self.anyone:
+            return
+        if not self.worth_waiting(seconds):
+            self._tell()
             return
         self.waiting += 1
         try:

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from marginal.transport.addresses import only_this_machine
 from marginal.transport.guard import Guard
+from marginal.transport.health import Health
 from marginal.transport.tls import ServerTls, open_port
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,6 @@ STREAMS_PER_CALL = 4
 KEEPALIVE_SECONDS = 20.0
 ANSWERED_SHARE = 0.25
 """A ping must be answered within this share of the time between two."""
-
-WATCH_SECONDS = 0.5
 
 
 def options(
@@ -56,7 +55,7 @@ class ServerSettings:
 
     `drain_seconds`: new calls are still taken after health says NOT_SERVING. `grace_seconds`: streams in flight may go
     on. `settle_seconds`: their clean-up may take. `message_bytes`: the most one request may have on the wire.
-    `keepalive_seconds`: see `options`.
+    `keepalive_seconds`: see `options`. `health_listen`: where health is told without TLS as well, "" nowhere.
     """
 
     listen: str
@@ -67,6 +66,7 @@ class ServerSettings:
     keepalive_seconds: float = KEEPALIVE_SECONDS
     tls: ServerTls | None = None
     reflection: bool | None = None
+    health_listen: str = ""
 
     @property
     def reflects(self) -> bool:
@@ -90,31 +90,28 @@ async def serve(
     What `until_ready` raises ends the server and is raised on. Raises ConfigurationError when the address cannot be
     had.
     """
-    statuses = health.aio.HealthServicer()
-    names = (health.OVERALL_HEALTH, service)
-    await _report(statuses, names, health_pb2.HealthCheckResponse.NOT_SERVING)
-
     own = options(guard, message_bytes=settings.message_bytes, keepalive_seconds=settings.keepalive_seconds)
     server = grpc.aio.server(interceptors=[guard], options=own)
     register(server)
-    health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
+    told = Health(service)
+    await told.register(server)
     if settings.reflects:
         reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     open_port(server, settings.listen, settings.tls, option="--listen")
-    await server.start()
-    logger.info("listening on %s%s", settings.listen, " with TLS" if settings.tls else "")
-
-    ready = asyncio.create_task(_ready(service, statuses, names, until_ready, able))
-    ready.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
-    await stop.wait()
-    ready.cancel()
-    logger.info("draining")
-    await statuses.enter_graceful_shutdown()
-    await asyncio.sleep(settings.drain_seconds)
-    await _drained(server, guard, settings)
+    async with told.serving(settings.health_listen):
+        await server.start()
+        logger.info("listening on %s%s", settings.listen, " with TLS" if settings.tls else "")
+        following = asyncio.create_task(told.follow(until_ready, able))
+        following.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
+        await stop.wait()
+        following.cancel()
+        logger.info("draining")
+        await told.drain()
+        await asyncio.sleep(settings.drain_seconds)
+        await _drained(server, guard, settings)
     logger.info("stopped")
-    if ready.done() and not ready.cancelled():
-        ready.result()
+    if following.done() and not following.cancelled():
+        following.result()
 
 
 async def _drained(server: grpc.aio.Server, guard: Guard, settings: ServerSettings) -> None:
@@ -130,26 +127,3 @@ async def _drained(server: grpc.aio.Server, guard: Guard, settings: ServerSettin
             await idle
     except TimeoutError:
         logger.warning("calls were still cleaning up after %g s", settings.settle_seconds)
-
-
-async def _ready(
-    service: str,
-    statuses: health.aio.HealthServicer,
-    names: Sequence[str],
-    until_ready: Callable[[], Awaitable[None]],
-    able: Callable[[], bool],
-) -> None:
-    await until_ready()
-    said = False
-    while True:
-        if able() is not said:
-            said = not said
-            response = health_pb2.HealthCheckResponse
-            await _report(statuses, names, response.SERVING if said else response.NOT_SERVING)
-            logger.info("serving %s" if said else "not serving %s for now", service)
-        await asyncio.sleep(WATCH_SECONDS)
-
-
-async def _report(statuses: health.aio.HealthServicer, names: Sequence[str], status: int) -> None:
-    for name in names:
-        await statuses.set(name, status)

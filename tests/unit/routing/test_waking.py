@@ -1,6 +1,7 @@
 """A tier at zero: it is not down, whoever wants it wakes it, and nobody waits for ever."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -99,6 +100,17 @@ async def test_a_request_waits_for_a_small_tier_at_zero_as_well() -> None:
     asking = await begun(cascade, presence)
     presence.is_now(anyone=True)
     assert (await asking).tier is Tier.SMALL
+
+
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.SMALL_ONLY])
+async def test_whoever_does_not_wait_for_a_small_tier_at_zero_wakes_it_for_those_after(mode: Mode) -> None:
+    cascade = Cascade(mode=mode)
+    presence, told = asleep(cascade, Tier.SMALL), list[str]()
+    presence.tell(lambda: told.append("wanted"))
+    cascade.small = script((), TierUnavailable("no replica of it is there"))
+    with suppress(TierUnavailable):
+        await cascade.ask()
+    assert told == ["wanted"]
 
 
 async def test_a_shadow_call_wakes_nobody() -> None:
