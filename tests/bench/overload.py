@@ -81,7 +81,7 @@ async def serve_model(listen: str, stop: asyncio.Event) -> None:
     """A model service over slots, as its own process."""
     with telemetry("bench-model", TraceOptions(Exporter.NONE, None, "")) as own:
         model = Slots()
-        recorder = GenerationRecorder(own.tracing.spans, own.log, tier=Tier.SMALL)
+        recorder = GenerationRecorder(own.tracing.spans, own.log, own.tracing.metrics, tier=Tier.SMALL)
         servicer = ModelServicer(model, name="slots", limits=Limits(), recorder=recorder)
 
         async def until_ready() -> None:

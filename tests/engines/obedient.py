@@ -95,7 +95,7 @@ async def _served(model: Obedient) -> AsyncIterator[str]:
     tracing = tracing_to(None, service_name="test", version="1")
     guard = Guard(tracing.tracer, max_calls=512, trust_baggage=True)
     server = grpc.aio.server(interceptors=[guard], options=options(guard, message_bytes=1024 * 1024))
-    recorder = GenerationRecorder(tracing.spans, Silent(), tier=model.tier)
+    recorder = GenerationRecorder(tracing.spans, Silent(), tracing.metrics, tier=model.tier)
     servicer = ModelServicer(model, name=f"obedient-{model.tier.value}", limits=Limits(), recorder=recorder)
     servicer.register(server)
     servicer.evidence = await probe(model)

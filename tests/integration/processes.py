@@ -68,16 +68,17 @@ async def deployed(
     ready: bool = True,
     policy_file: Path | None = None,
     router: tuple[str, ...] = (),
+    each: tuple[str, ...] = (),
 ) -> AsyncIterator[Deployment]:
     """Starts the three services and, when `ready`, waits until the tiers and the router are SERVING.
 
-    `router` are further arguments of the router's.
+    `router` are further arguments of the router's, `each` of every service's.
     """
     plan = Plan(Pair(small, large), "127.0.0.1:0", None, None, policy_file, state_dir, Exporter.FILE, None)
     async with AsyncExitStack() as stack:
         deployment = Deployment({})
         for program in reversed(programs(plan)):
-            further = router if program.name == ROUTER else ()
+            further = (*each, *(router if program.name == ROUTER else ()))
             running = await start(replace(program, arguments=(*program.arguments, *further)))
             stack.push_async_callback(running.drain)
             deployment.running[program.name] = running

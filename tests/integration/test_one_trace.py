@@ -127,7 +127,7 @@ async def services(directory: Path, *, small: Script, large: Script = THOROUGH) 
                 ScriptedModel(script),
                 name=f"home-{tier.value}",
                 limits=Limits(),
-                recorder=GenerationRecorder(tracing.spans, model_log, tier=tier),
+                recorder=GenerationRecorder(tracing.spans, model_log, tracing.metrics, tier=tier),
             )
             guard = Guard(tracing.tracer, max_calls=8, trust_baggage=True)
             target = await stack.enter_async_context(serving(servicer, guard))

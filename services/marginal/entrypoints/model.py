@@ -76,6 +76,7 @@ def program(tier: Tier) -> typer.Typer:
         trace_exporter: TraceExporter = Exporter.NONE,
         trace_file: TraceFile = None,
         otlp_endpoint: OtlpEndpoint = "",
+        metrics_listen: options.MetricsListen = "",
     ) -> None:
         given = Given(
             kind=engine,
@@ -102,7 +103,7 @@ def program(tier: Tier) -> typer.Typer:
             health_listen=health_listen,
         )
         tls = TlsFiles(tls_cert, tls_key, tls_client_ca)
-        traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
+        traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint, metrics_listen)
         run(lambda stop: _serve(tier, given, settings, tls, max_calls=max_calls, traces=traces, stop=stop))
 
     return app
@@ -127,7 +128,7 @@ async def _serve(
         async with certificates.running(), _built(engine, observer, stop) as model:
             if model is None:
                 return
-            recorder = GenerationRecorder(own.tracing.spans, own.log, tier=tier)
+            recorder = GenerationRecorder(own.tracing.spans, own.log, own.tracing.metrics, tier=tier)
             servicer = ModelServicer(model, name=engine.name, limits=Limits(), recorder=recorder)
             await serve(
                 SERVICE,

@@ -21,6 +21,14 @@ OtlpEndpoint = Annotated[
         envvar="MARGINAL_OTLP_ENDPOINT", help="Collector for --trace-exporter otlp.", rich_help_panel="Tracing"
     ),
 ]
+MetricsListen = Annotated[
+    str,
+    typer.Option(
+        envvar="MARGINAL_METRICS_LISTEN",
+        help="Address where Prometheus fetches /metrics, in plain text; by default there is none.",
+        rich_help_panel="Tracing",
+    ),
+]
 GraceSeconds = Annotated[
     float,
     typer.Option(envvar="MARGINAL_GRACE_SECONDS", min=0.0, help="Seconds that streams in flight may go on at SIGTERM."),

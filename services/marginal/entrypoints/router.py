@@ -118,6 +118,7 @@ def serve_router(
     trace_exporter: TraceExporter = Exporter.NONE,
     trace_file: TraceFile = None,
     otlp_endpoint: OtlpEndpoint = "",
+    metrics_listen: options.MetricsListen = "",
 ) -> None:
     """Routes requests: the small tier answers, the large one when the small one's tokens say that it is unsure."""
     limits = Limits(deadline_seconds=maximum_deadline_seconds, stall_seconds=stall_seconds)
@@ -131,7 +132,7 @@ def serve_router(
     )
     tls = TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca)
     access = Access(TenantFiles(tenants_file, keys_file, trust_header=trust_tenant_header), tls, insecure=insecure)
-    traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint)
+    traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint, metrics_listen)
     ledger = LedgerOptions(journal, store, store_ca, store_password_file, failure_mode, slice_share)
     targets = {Tier.SMALL: small, Tier.LARGE: large}
     listens = (admin_listen, scaler_listen)

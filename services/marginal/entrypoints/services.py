@@ -147,7 +147,8 @@ def _address(wanted: str | None, spare: str, *, option: str) -> str:
 def _program(
     plan: Plan, name: str, service: str, address: str, serves: str, arguments: tuple[str, ...], admin: str = ""
 ) -> Program:
-    tracing: tuple[str, ...] = ("--trace-exporter", plan.exporter.value)
+    no_metrics = ("--metrics-listen", "")  # the environment's address would be one for three programs
+    tracing: tuple[str, ...] = ("--trace-exporter", plan.exporter.value, *no_metrics)
     if plan.exporter is Exporter.FILE:
         tracing += ("--trace-file", str(plan.state_dir / f"{name}.spans.jsonl"))
     if plan.otlp_endpoint:

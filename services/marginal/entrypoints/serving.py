@@ -1,33 +1,43 @@
-"""What every server program shares: its logs, its tracing, and an exit code."""
+"""What every server program shares: its logs, its tracing, its metrics, and an exit code."""
 
 import asyncio
+import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from marginal.entrypoints.processes import split_address
 from marginal.errors import ConfigurationError
 from marginal.telemetry import logs, tracing
 from marginal.telemetry.logs import Log
 from marginal.telemetry.tracing import Exporter, Tracing
+
+if TYPE_CHECKING:
+    from marginal.telemetry.scraping import Scraped
+
+logger = logging.getLogger(__name__)
+
+METRICS_LISTEN = "--metrics-listen"
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """Where spans go."""
+    """Where spans go, and where metrics can be fetched: at HOST:PORT, "" is nowhere."""
 
     exporter: Exporter
     file: Path | None
     otlp_endpoint: str
+    metrics_listen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +50,44 @@ class Telemetry:
 
 @contextmanager
 def telemetry(service: str, options: TraceOptions) -> Iterator[Telemetry]:
-    """Configures logs and tracing, and flushes the spans on the way out."""
-    configured = tracing.configure(
-        service,
-        options.exporter,
-        version=version("marginal"),
-        otlp_endpoint=options.otlp_endpoint,
-        trace_file=options.file,
-    )
-    lines = logs.configure(service, sys.stdout)
-    with lines.standard_library():
-        try:
-            yield Telemetry(lines.log, configured)
-        finally:
-            configured.shutdown()
+    """Configures logs, tracing and metrics, and flushes the spans on the way out. Raises ConfigurationError."""
+    with _scraped(options.metrics_listen) as page:
+        configured = tracing.configure(
+            service,
+            options.exporter,
+            version=version("marginal"),
+            otlp_endpoint=options.otlp_endpoint,
+            trace_file=options.file,
+            readers=[page.reader] if page else [],
+        )
+        lines = logs.configure(service, sys.stdout)
+        with lines.standard_library():
+            if page:
+                logger.info("metrics at %s", page.url)
+            try:
+                yield Telemetry(lines.log, configured)
+            finally:
+                configured.shutdown()
+
+
+@contextmanager
+def _scraped(listen: str) -> Iterator["Scraped | None"]:
+    """The page that Prometheus fetches, if there is to be one."""
+    if not listen:
+        yield None
+        return
+    from marginal.telemetry.scraping import Scraped  # slow, and seldom wanted
+
+    host, port = split_address(listen, option=METRICS_LISTEN)
+    try:
+        page = Scraped(host, port)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigurationError(
+            f"{METRICS_LISTEN} {listen}: cannot be listened on ({reason}), choose another"
+        ) from error
+    with closing(page):
+        yield page
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

@@ -1,8 +1,10 @@
-"""What is counted, for collectors: requests, their cost, how often shadows agree, reloads, and events of endpoints.
+"""What is counted: requests, their cost and tokens, how often shadows agree, reloads, and events of endpoints.
 
 Labels are bounded: tiers, verdicts and outcomes are few, of policies and endpoints the first ones are told apart, and
 tenants, tasks and whatever else callers choose are not labels.
 """
+
+from collections.abc import Mapping, Sequence
 
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
@@ -11,7 +13,7 @@ from opentelemetry.sdk.resources import Resource
 
 from marginal.routing.records import CostRecord
 from marginal.telemetry import names
-from marginal.tokens import Tier
+from marginal.tokens import Tier, Usage
 
 EXPORT_MILLISECONDS = 10_000
 NONE = "none"
@@ -19,6 +21,9 @@ OTHER = "other"
 
 MOST_VALUES = 64
 """Values of one label that are told apart in the life of a process: names in files change, and pods come and go."""
+
+TOKEN_BUCKETS = tuple(4.0**power for power in range(11))
+"""Upper bounds of the token histogram's buckets, from 1 to about a million: those of the GenAI conventions that fit."""
 
 
 class _Bounded:
@@ -38,12 +43,18 @@ class _Bounded:
 
 
 class Metrics:
-    """The counters of a router, and of a model service in front of several engines."""
+    """The counters of a router or a model service."""
 
     def __init__(self, meter: Meter) -> None:
         self._policy, self._endpoint = _Bounded(), _Bounded()
         self._requests = meter.create_counter(names.REQUESTS, unit="{request}", description="Requests by their verdict")
         self._cost = meter.create_counter(names.COST, unit="{nano-unit}", description="Cost of attempts, exact")
+        self._tokens = meter.create_histogram(
+            names.GEN_AI_CLIENT_TOKEN_USAGE,
+            unit="{token}",
+            description="Tokens of attempts or generations",
+            explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
+        )
         self._compared = meter.create_counter(names.SHADOWS, unit="{request}", description="Kept answers compared")
         self._other_sampling = meter.create_counter(
             names.OTHER_SAMPLING, unit="{request}", description="Sampled otherwise than their threshold was calibrated"
@@ -69,10 +80,15 @@ class Metrics:
         for attempt in record.attempts:
             labels = {names.TIER: attempt.tier.value, names.ATTEMPT_OUTCOME: attempt.outcome.value}
             self._cost.add(attempt.cost_nanos, policy | labels)
+            self._used(attempt.usage, labels)
         if record.other_sampling:
             self._other_sampling.add(1, policy)
         if record.comparison is not None:
             self._compared.add(1, policy | {names.AGREES: record.comparison.agrees})
+
+    def generated(self, tier: Tier, usage: Usage, *, cancelled: bool) -> None:
+        """Counts the tokens of a generation."""
+        self._used(usage, {names.TIER: tier.value, names.CANCELLED: cancelled})
 
     def endpoint(self, tier: Tier, endpoint: str, event: str) -> None:
         """Counts what happened at an engine's endpoint, a host and port of the configuration."""
@@ -87,10 +103,15 @@ class Metrics:
         """Counts another file that was read anew, by what it holds, and whether it was put in force."""
         self._rereads.add(1, {names.FILE: what, names.RESULT: "accepted" if accepted else "refused"})
 
+    def _used(self, usage: Usage, labels: Mapping[str, str | bool]) -> None:
+        own = {names.GEN_AI_OPERATION_NAME: names.CHAT, names.GEN_AI_PROVIDER_NAME: names.PROVIDER, **labels}
+        self._tokens.record(usage.input_tokens, {**own, names.GEN_AI_TOKEN_TYPE: names.INPUT})
+        self._tokens.record(usage.output_tokens, {**own, names.GEN_AI_TOKEN_TYPE: names.OUTPUT})
 
-def metrics_to(reader: MetricReader | None, resource: Resource) -> MeterProvider:
-    """Metrics into any reader; into None nothing is counted."""
-    return MeterProvider([reader] if reader else [], resource=resource, shutdown_on_exit=False)
+
+def metrics_to(readers: Sequence[MetricReader], resource: Resource) -> MeterProvider:
+    """Metrics into any readers; without one nothing is counted."""
+    return MeterProvider(readers, resource=resource, shutdown_on_exit=False)
 
 
 def otlp_reader(endpoint: str, *, timeout_seconds: float) -> MetricReader:

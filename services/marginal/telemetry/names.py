@@ -37,6 +37,7 @@ GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tok
 GEN_AI_USAGE_COST_AMOUNT: Final = "gen_ai.usage.cost.amount"
 GEN_AI_USAGE_COST_CURRENCY: Final = "gen_ai.usage.cost.currency"
 GEN_AI_USAGE_COST_SOURCE: Final = "gen_ai.usage.cost.source"
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 (a language model's)
 
 # Decisions and costs
 TIER: Final = "marginal.tier"
@@ -79,6 +80,8 @@ ENGINE_EJECTED: Final = "engine.ejected"
 # Metrics
 REQUESTS: Final = "marginal.requests"
 COST: Final = "marginal.cost"
+GEN_AI_CLIENT_TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105
+"""A router tells it by attempt, a model service by generation: two accounts of the same tokens."""
 SHADOWS: Final = "marginal.shadows"
 RELOADS: Final = "marginal.policy.reloads"
 REREADS: Final = "marginal.file.rereads"
@@ -103,6 +106,8 @@ FILE_REFUSED: Final = "file_refused"
 
 # Values
 CHAT: Final = "chat"
+INPUT: Final = "input"
+OUTPUT: Final = "output"
 GRPC: Final = "grpc"
 PROVIDER: Final = "marginal"
 COST_SOURCE_LOCAL: Final = "local"

@@ -104,12 +104,15 @@ class OpenTelemetryRecorder:
 
 
 class GenerationRecorder:
-    """The model service's recorder: a span and a line per generation."""
+    """The model service's recorder: a span, its tokens and a line per generation."""
 
-    def __init__(self, spans: Tracer, log: Log, *, tier: Tier, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, spans: Tracer, log: Log, metrics: Metrics, *, tier: Tier, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """`clock` gives seconds."""
         self._spans = spans
         self._log = log
+        self._metrics = metrics
         self._tier = tier
         self._clock = clock
 
@@ -134,6 +137,8 @@ class GenerationRecorder:
                     span.set_attributes(_times_attributes(times or EngineTimes()))
                     if finish is not None:
                         span.set_attribute(names.GEN_AI_RESPONSE_FINISH_REASONS, (finish.value,))
+                with _harmless(self._log):
+                    self._metrics.generated(self._tier, usage, cancelled=cancelled)
                 with _harmless(self._log):
                     self._log.info(
                         names.GENERATION,

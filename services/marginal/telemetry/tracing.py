@@ -6,6 +6,7 @@ No global provider is set and nothing happens at import: what `configure` return
 import sys
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -71,18 +72,19 @@ def configure(
     version: str,
     otlp_endpoint: str = "",
     trace_file: Path | None = None,
+    readers: Sequence[MetricReader] = (),
 ) -> Tracing:
     """Builds the tracing of one process.
 
-    `otlp_endpoint` is "http://host:port", https for TLS; `trace_file` is appended to. Raises ConfigurationError when
-    the one that the exporter needs is missing or cannot be used.
+    `otlp_endpoint` is "http://host:port", https for TLS; `trace_file` is appended to. Metrics go to `readers`, and
+    with OTLP to the collector too. Raises ConfigurationError when what the exporter needs is missing or cannot be used.
     """
     if exporter is Exporter.NONE:
-        return tracing_to(None, service_name=service_name, version=version)
+        return tracing_to(None, service_name=service_name, version=version, readers=readers)
     if exporter is Exporter.CONSOLE:
-        return tracing_to(SpanStream(sys.stdout), service_name=service_name, version=version)
+        return tracing_to(SpanStream(sys.stdout), service_name=service_name, version=version, readers=readers)
     if exporter is Exporter.FILE:
-        return tracing_to(_span_file(trace_file), service_name=service_name, version=version)
+        return tracing_to(_span_file(trace_file), service_name=service_name, version=version, readers=readers)
     if not otlp_endpoint:
         raise ConfigurationError("otlp_endpoint: missing, give the collector's address such as http://localhost:4317")
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # slow, and seldom wanted
@@ -95,7 +97,7 @@ def configure(
         service_name=service_name,
         version=version,
         delay_milliseconds=OTLP_DELAY_MILLISECONDS,
-        reader=otlp_reader(otlp_endpoint, timeout_seconds=OTLP_TIMEOUT_SECONDS),
+        readers=(*readers, otlp_reader(otlp_endpoint, timeout_seconds=OTLP_TIMEOUT_SECONDS)),
     )
 
 
@@ -105,11 +107,11 @@ def tracing_to(
     service_name: str,
     version: str,
     delay_milliseconds: int = LOCAL_DELAY_MILLISECONDS,
-    reader: MetricReader | None = None,
+    readers: Sequence[MetricReader] = (),
 ) -> Tracing:
     """Tracing into any exporter, in batches; into None nothing is recorded, but trace ids are made and handed on.
 
-    Metrics go to `reader`, or nowhere.
+    Metrics go to `readers`, or nowhere.
     """
     resource = Resource.create(
         {
@@ -123,7 +125,7 @@ def tracing_to(
     if exporter is not None:
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay_milliseconds))
     spans = provider.get_tracer(names.SCOPE, version)
-    meters = metrics_to(reader, resource)
+    meters = metrics_to(readers, resource)
     metrics = Metrics(meters.get_meter(names.SCOPE, version))
     return Tracing(OpenTelemetryCallTracer(spans), spans, metrics, provider, meters, exporter)
 

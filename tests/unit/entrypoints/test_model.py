@@ -21,7 +21,8 @@ async def probed(tier: Tier, *scripts: Script) -> tuple[ModelServicer, MemoryLog
         return left.pop(0) if len(left) > 1 else left[0]
 
     model = ScriptedModel(script)
-    recorder = GenerationRecorder(MemoryTracing().tracing.spans, log.logs.log, tier=tier)
+    tracing = MemoryTracing().tracing
+    recorder = GenerationRecorder(tracing.spans, log.logs.log, tracing.metrics, tier=tier)
     servicer = ModelServicer(model, name="test", limits=Limits(), recorder=recorder)
     await until_evidence(tier, model, servicer, log.logs.log, again_seconds=0.001)
     return servicer, log, len(model.runs)

@@ -69,6 +69,10 @@ def test_every_service_has_a_log_and_a_span_file_of_its_own(plan: Plan) -> None:
     ]
 
 
+def test_no_service_takes_an_address_for_metrics_from_the_environment_that_all_three_would_get(plan: Plan) -> None:
+    assert [option(program.arguments, "--metrics-listen") for program in programs(plan)] == ["", "", ""]
+
+
 def test_a_router_on_every_interface_is_called_by_loopback(plan: Plan) -> None:
     router, *_ = programs(replace(plan, listen="0.0.0.0:0"))
     assert router.address.startswith("0.0.0.0:")

@@ -162,7 +162,7 @@ def test_what_telemetry_logs_reconciles(tmp_path: Path) -> None:
     for tier, usage in usages.items():
         with (tmp_path / f"{tier.value}.log").open("w") as stream:
             log = configure("model", stream, layout=Layout.JSON).log
-            generations = GenerationRecorder(tracing.spans, log, tier=tier)
+            generations = GenerationRecorder(tracing.spans, log, tracing.metrics, tier=tier)
             with tracing.tracer.tenant("acme"), generations.generation_span("home") as ended:
                 ended(usage, None, cancelled=True)
             with generations.generation_span("home") as ended:

@@ -203,7 +203,7 @@ def test_what_telemetry_writes_in_two_services_is_one_drawn_trace(tmp_path: Path
             with recorder.attempt(Tier.SMALL) as ended:
                 made = router.tracer.client_call(MODEL_METHOD, "dns:///small:50051")
                 with small.tracer.server_call(MODEL_METHOD, made.metadata, trust_baggage=True) as served:
-                    model = GenerationRecorder(small.spans, log, tier=Tier.SMALL)
+                    model = GenerationRecorder(small.spans, log, small.metrics, tier=Tier.SMALL)
                     with model.generation_span("home-small") as generated:
                         generated(attempt.usage, FinishReason.STOP, cancelled=False)
                     served.ended("OK")

@@ -56,7 +56,9 @@ def test_a_line_is_written_when_an_endpoint_goes_is_tried_and_comes_back(memory:
 
 def test_what_concerns_a_request_is_on_its_generation_span(memory: MemoryTracing, log: MemoryLog) -> None:
     observer = EndpointRecorder(Tier.SMALL, log.logs.log, memory.tracing.metrics)
-    with GenerationRecorder(memory.tracing.spans, log.logs.log, tier=Tier.SMALL).generation_span("tiny"):
+    with GenerationRecorder(
+        memory.tracing.spans, log.logs.log, memory.tracing.metrics, tier=Tier.SMALL
+    ).generation_span("tiny"):
         life_of_an_endpoint(observer)
     retry, ejected = memory.only().events
     assert (retry.name, dict(retry.attributes or {})) == (

@@ -17,7 +17,7 @@ class Counted:
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()
-        self._tracing = tracing_to(None, service_name="test", version="1", reader=self._reader)
+        self._tracing = tracing_to(None, service_name="test", version="1", readers=[self._reader])
         self.metrics: Metrics = self._tracing.metrics
 
     def sums(self, name: str) -> dict[Mapping[str, Any], int]:

@@ -62,7 +62,7 @@ def test_outside_of_a_trace_there_is_no_trace_id(recorder: OpenTelemetryRecorder
 def test_telemetry_is_what_routing_and_transport_ask_for(memory: MemoryTracing, log: MemoryLog) -> None:
     spans = memory.tracing.spans
     routing: Recorder = OpenTelemetryRecorder(spans, log.logs.log, memory.tracing.metrics, currency=lambda: "USD")
-    model: GenerationPort = GenerationRecorder(spans, log.logs.log, tier=Tier.SMALL)
+    model: GenerationPort = GenerationRecorder(spans, log.logs.log, memory.tracing.metrics, tier=Tier.SMALL)
     calls: CallTracer = memory.tracing.tracer
     with calls.server_call(METHOD, {}, trust_baggage=False) as call, model.generation_span("home-small"):
         assert len(routing.trace_id()) == 32
@@ -285,7 +285,9 @@ def test_a_generation_is_a_span_and_a_line_of_the_model_services_own_account(
     memory: MemoryTracing, log: MemoryLog
 ) -> None:
     clock = iter((10.0, 10.5))
-    recorder = GenerationRecorder(memory.tracing.spans, log.logs.log, tier=Tier.SMALL, clock=lambda: next(clock))
+    recorder = GenerationRecorder(
+        memory.tracing.spans, log.logs.log, memory.tracing.metrics, tier=Tier.SMALL, clock=lambda: next(clock)
+    )
     with recorder.generation_span("home-small") as ended:
         ended(Usage(40, 3, 8), FinishReason.UNSURE, cancelled=False)
     span = memory.only()
@@ -318,7 +320,7 @@ def test_a_generation_is_a_span_and_a_line_of_the_model_services_own_account(
 def test_what_an_engine_says_of_its_times_is_on_the_span_and_what_it_does_not_say_is_not(
     memory: MemoryTracing, log: MemoryLog
 ) -> None:
-    recorder = GenerationRecorder(memory.tracing.spans, log.logs.log, tier=Tier.SMALL)
+    recorder = GenerationRecorder(memory.tracing.spans, log.logs.log, memory.tracing.metrics, tier=Tier.SMALL)
     with recorder.generation_span("home-small") as ended:
         times = EngineTimes(prompt_seconds=0.25, generation_seconds=0.5)
         ended(Usage(40, 3), FinishReason.STOP, cancelled=False, times=times)
@@ -327,7 +329,7 @@ def test_what_an_engine_says_of_its_times_is_on_the_span_and_what_it_does_not_sa
 
 
 def test_a_cancelled_generation_is_counted_and_is_no_error(memory: MemoryTracing, log: MemoryLog) -> None:
-    recorder = GenerationRecorder(memory.tracing.spans, log.logs.log, tier=Tier.LARGE)
+    recorder = GenerationRecorder(memory.tracing.spans, log.logs.log, memory.tracing.metrics, tier=Tier.LARGE)
     with recorder.generation_span("home-large") as ended:
         ended(Usage(40, 2), None, cancelled=True)
     (event,) = log.events()
@@ -336,7 +338,7 @@ def test_a_cancelled_generation_is_counted_and_is_no_error(memory: MemoryTracing
 
 
 def test_a_failed_generation_is_an_error_without_its_text(memory: MemoryTracing, log: MemoryLog) -> None:
-    recorder = GenerationRecorder(memory.tracing.spans, log.logs.log, tier=Tier.LARGE)
+    recorder = GenerationRecorder(memory.tracing.spans, log.logs.log, memory.tracing.metrics, tier=Tier.LARGE)
     with pytest.raises(ValueError, match=CANARY), recorder.generation_span("home-large"):
         raise ValueError(CANARY)
     span = memory.only()
@@ -376,6 +378,8 @@ def closed_stream() -> io.StringIO:
 def test_a_log_that_cannot_be_written_fails_no_request(memory: MemoryTracing, stream: io.StringIO) -> None:
     log = configure("router", stream, layout=Layout.JSON).log
     OpenTelemetryRecorder(memory.tracing.spans, log, memory.tracing.metrics, currency=lambda: "USD").completed(RECORD)
-    with GenerationRecorder(memory.tracing.spans, log, tier=Tier.SMALL).generation_span("home-small") as ended:
+    with GenerationRecorder(memory.tracing.spans, log, memory.tracing.metrics, tier=Tier.SMALL).generation_span(
+        "home-small"
+    ) as ended:
         ended(Usage(1, 1), FinishReason.STOP, cancelled=False)
     assert memory.only().attributes["gen_ai.usage.output_tokens"] == 1
