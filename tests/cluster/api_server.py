@@ -154,7 +154,9 @@ class ApiServer:
     def _news(self, path: str, version: int) -> bool:
         return any(at > version and collection == path for at, _, collection, _ in self._events)
 
-    async def _forward(self, request: web.Request) -> web.WebSocketResponse:
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Accept", "*/*") != "*/*":
+            return web.Response(status=406)  # as a real one: a connection is no object
         port = int(request.query["ports"])
         self._asked(f"forward {request.match_info['pod']}:{port}")
         socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))

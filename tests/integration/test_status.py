@@ -3,8 +3,9 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from cluster.api_server import ApiServer
 from contract.subjects import Untraced
+from integration.authorities import Authority, Identity
 from integration.test_replicas import free_port
 from marginal.cluster import api as kubernetes
 from marginal.cluster.port_forward import forwarded
@@ -29,8 +31,10 @@ from marginal.routing.overview import Source
 from marginal.routing.spending import BudgetState, BudgetStates
 from marginal.tokens import Tier
 from marginal.transport.admin import AdminServicer, serving_admin
+from marginal.transport.certificates import CertificateFiles, read_certificates
 from marginal.transport.guard import Guard
 from marginal.transport.scaler import serving_scaler
+from marginal.transport.tls import ServerTls
 from unit.entrypoints.test_policy_shown import SEEN
 
 APPS = "/apis/apps/v1/namespaces/llm"
@@ -73,9 +77,13 @@ def workload(
     }
 
 
-async def install(server: ApiServer, *, large: tuple[int, int] = (0, 0)) -> None:
+async def install(server: ApiServer, *, large: tuple[int, int] = (0, 0), tls: bool = False) -> None:
     """A release whose large tier is scaled by KEDA and whose router is by an HPA."""
-    await server.put(f"{APPS}/deployments", workload("router", ready=2, desired=2))
+    router = workload("router", ready=2, desired=2)
+    if tls:
+        container = {"name": "router", "env": [{"name": "MARGINAL_TLS_CERT", "value": "/tls.crt"}]}
+        router["spec"]["template"] = {"spec": {"containers": [container]}}
+    await server.put(f"{APPS}/deployments", router)
     await server.put(f"{APPS}/deployments", workload("small", ready=1, desired=2))
     await server.put(f"{APPS}/statefulsets", workload("large", ready=large[0], desired=large[1]))
     await server.put(f"{APPS}/statefulsets", workload("valkey", ready=1, desired=1))
@@ -90,7 +98,9 @@ async def install(server: ApiServer, *, large: tuple[int, int] = (0, 0)) -> None
     await server.put(
         "/api/v1/namespaces/llm/pods", {"metadata": {"name": "main-router-1", "labels": labels}, "status": ready}
     )
-    for number, about in enumerate(("main-small-7", "other-1")):
+    small = {"name": "main-small-7", "labels": labels | {"app.kubernetes.io/component": "small"}}
+    await server.put("/api/v1/namespaces/llm/pods", {"metadata": small, "status": {}})
+    for number, about in enumerate(("main-small-7", "other-1", "main-router-1")):
         event = {
             "metadata": {"name": f"event-{number}"},
             "type": "Warning",
@@ -105,7 +115,19 @@ async def install(server: ApiServer, *, large: tuple[int, int] = (0, 0)) -> None
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[ApiServer]:
-    """An installed release with a router behind it, served by an event loop of its own."""
+    """An installed release with a router behind it."""
+    with served(tmp_path) as server:
+        yield server
+
+
+@contextmanager
+def served(tmp_path: Path, identity: Identity | None = None) -> Iterator[ApiServer]:
+    """The same, by an event loop of its own; with an identity the router speaks TLS."""
+    tls = (
+        ServerTls(read_certificates(CertificateFiles(identity.cert, identity.key), clock=time.time))
+        if identity
+        else None
+    )
     ready, end = asyncio.Event(), asyncio.Event()
     server = ApiServer()
 
@@ -116,9 +138,10 @@ def cluster(tmp_path: Path) -> Iterator[ApiServer]:
         admin = AdminServicer(lambda: SEEN, Books())  # type: ignore[arg-type]
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(server)
-            await install(server)
+            await install(server, tls=tls is not None)
             server.kubeconfig(tmp_path, namespace="llm")
-            await stack.enter_async_context(serving_admin(f"127.0.0.1:{ports[ADMIN_PORT]}", admin, guard=guard))
+            admin_at = f"127.0.0.1:{ports[ADMIN_PORT]}"
+            await stack.enter_async_context(serving_admin(admin_at, admin, guard=guard, tls=tls))
             await stack.enter_async_context(serving_scaler(f"127.0.0.1:{ports[SCALER_PORT]}", Wanted(), guard=guard))
             ready.set()
             await end.wait()
@@ -134,8 +157,8 @@ def cluster(tmp_path: Path) -> Iterator[ApiServer]:
     loop.close()
 
 
-def status(*options: str) -> str:
-    outcome = CliRunner().invoke(cli.app, ["status", *options], env={"COLUMNS": "110"}, catch_exceptions=False)
+def status(*options: str, before: tuple[str, ...] = ()) -> str:
+    outcome = CliRunner().invoke(cli.app, [*before, "status", *options], env={"COLUMNS": "110"}, catch_exceptions=False)
     return outcome.stdout
 
 
@@ -150,6 +173,7 @@ def test_a_release_is_shown_with_what_is_wrong(cluster: ApiServer, tmp_path: Pat
     assert "this day: $5.00 spent, $0.00 held for requests under way" in shown
     assert "pod main-small-7: Unhealthy (4 times), Readiness probe failed: NOT_SERVING" in shown
     assert "other-1" not in shown
+    assert "pod main-router-1" not in shown
     assert any(one.startswith("forward main-router-1:50054") for one in cluster.asked)
 
 
@@ -165,6 +189,19 @@ def test_the_same_as_one_object(cluster: ApiServer, tmp_path: Path) -> None:  # 
     assert seen["budgets"][0]["spent_nanos"] == 5_000_000_000
     assert seen["unreachable"] is None
     assert "secret-token" not in json.dumps(seen)
+
+
+def test_a_router_that_speaks_tls_is_believed_by_the_name_of_its_service(tmp_path: Path) -> None:
+    identity = Authority().write(tmp_path / "tls", "main-router", "main-router.llm.svc")
+    with served(tmp_path, identity):
+        where = ("--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "llm", "--json")
+        believed = json.loads(status(*where, before=("--tls-ca", str(identity.ca))))
+        unsaid = json.loads(status(*where))
+        stranger = Authority().write(tmp_path / "other", "main-router.llm.svc")
+        disbelieved = json.loads(status(*where, before=("--tls-ca", str(stranger.ca))))
+    assert believed["budgets"][0]["spent_nanos"] == 5_000_000_000
+    assert "say `marginal --tls-ca FILE status`" in unsaid["unreachable"]
+    assert "its certificate was refused" in disbelieved["unreachable"]
 
 
 async def test_a_cluster_without_keda_and_without_rights_to_events_is_shown_all_the_same(tmp_path: Path) -> None:
@@ -228,10 +265,22 @@ def with_large(ready: int, desired: int, ails: str = "") -> tuple[Workload, ...]
     [
         (WELL, NOTHING),
         (replace(WELL, workloads=(Workload("router", "r", 0, 2),)), "no router is ready (2 wanted): nothing answers"),
-        (replace(WELL, unreachable="it does not answer"), "the router's admin address cannot be asked: it does not"),
+        (
+            replace(WELL, overview=None, unreachable="it does not answer"),
+            "the router's admin address cannot be asked: it does not",
+        ),
         (replace(WELL, demand={Tier.LARGE: 2.0}), "no replica of the large tier is ready (0 wanted)"),
         (replace(WELL, demand={Tier.LARGE: 0.4}), NOTHING),
         (replace(WELL, workloads=with_large(1, 3)), "l has 1 of 3 replicas ready"),
+        (
+            replace(WELL, workloads=(*WELL.workloads[:2], replace(WELL.workloads[2], pods_ail="pod l-1 cannot start"))),
+            "pod l-1 cannot start",
+        ),
+        (
+            replace(WELL, workloads=(Workload("router", "r", 0, 2, pods_ail="pod r-1 cannot start: it is"),)),
+            "no router is ready (2 wanted): nothing answers; pod r-1 cannot start: it is",
+        ),
+        (replace(WELL, unreachable="the store is away"), "the router's budgets cannot be asked: the store is away"),
         (replace(WELL, workloads=with_large(1, 1, "no scaler")), "the scaler of l does not work: no scaler"),
         (
             replace(WELL, overview=replace(SEEN, source=Source("p.toml", 0.0, refused="line 3: no"))),

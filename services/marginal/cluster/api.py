@@ -108,6 +108,7 @@ class Api:
     async def _asked(self, path: str, query: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         url, headers = await self._address(path, query)
         forever = aiohttp.ClientTimeout(total=None, connect=READ_SECONDS)
+        headers |= {"Accept": "application/json"}
         async with self._session().get(url, headers=headers, timeout=forever) as response:
             if response.status != 200:
                 raise ApiRefused(response.status, f"the API server answers {response.status} at {path}")
@@ -117,7 +118,7 @@ class Api:
         _, url, headers, _, _ = await self._client.param_serialize(
             "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
         )
-        return url, headers | {"Accept": "application/json"}
+        return url, headers
 
     def _session(self) -> aiohttp.ClientSession:
         """The client's own, which has its certificates and its proxy."""

@@ -18,7 +18,14 @@ DATA, CHANNELS = 0, 2
 async def forwarded(api: Api, namespace: str, pod: str, port: int) -> AsyncIterator[str]:
     """The address on this machine that leads to the port meanwhile; a connection that cannot be had is closed."""
 
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    connections = set[asyncio.Task[None]]()
+
+    def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(carry(reader, writer))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ApiAway, OSError):
             async with api.port(namespace, pod, port) as socket:
                 await _both_ways(socket, reader, writer)
@@ -28,6 +35,9 @@ async def forwarded(api: Api, namespace: str, pod: str, port: int) -> AsyncItera
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
 
 async def _both_ways(

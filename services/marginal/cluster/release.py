@@ -1,9 +1,10 @@
 """One installed release as the API server has it: its workloads, who scales them, and what went wrong lately."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marginal.cluster.api import Api, ApiRefused, Object
+from marginal.cluster.pods import is_ready, why_not_started
 from marginal.errors import ConfigurationError
 
 PART_OF = "app.kubernetes.io/part-of=marginal"
@@ -16,7 +17,7 @@ NOT_THERE = (403, 404)
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One component with its replicas; `scaler` is "keda", "hpa" or "none", and what ails it in words."""
+    """One component with its replicas; `scaler` is "keda", "hpa" or "none", and what ails it and the pods in words."""
 
     component: str
     name: str
@@ -26,6 +27,7 @@ class Workload:
     least: int | None = None
     most: int | None = None
     scaler_ails: str = ""
+    pods_ail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,10 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What is installed under one name; `router_pod` is a ready one, "" when there is none."""
+    """What is installed under one name; `router_pod` is a ready one, "" when there is none.
+
+    `tls` is whether the router speaks TLS.
+    """
 
     name: str
     namespace: str
@@ -49,6 +54,7 @@ class Release:
     workloads: tuple[Workload, ...]
     warnings: tuple[Happening, ...]
     router_pod: str
+    tls: bool = False
 
 
 async def find_release(api: Api, namespace: str, name: str = "") -> Release:
@@ -69,26 +75,22 @@ async def find_release(api: Api, namespace: str, name: str = "") -> Release:
     name = name or names[0]
     own = [one for one in found if _label(one, INSTANCE) == name]
     scalers = await _scalers(api, namespace)
-    workloads = sorted((_workload(one, scalers) for one in own), key=lambda one: COMPONENTS.index(one.component))
+    pods = (await api.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{INSTANCE}={name}")).items
+    workloads = sorted((_workload(one, scalers, pods) for one in own), key=lambda one: COMPONENTS.index(one.component))
     return Release(
         name,
         namespace,
         next((_label(one, VERSION) for one in own if _label(one, VERSION)), ""),
         tuple(workloads),
-        tuple(await _warnings(api, namespace, [one.name for one in workloads])),
-        await _router_pod(api, namespace, name),
+        tuple(await _warnings(api, namespace, [one.name for one in workloads], pods)),
+        next((_name(pod) for pod in pods if _label(pod, COMPONENT) == "router" and is_ready(pod)), ""),
+        any(_label(one, COMPONENT) == "router" and _speaks_tls(one) for one in own),
     )
 
 
-async def _router_pod(api: Api, namespace: str, name: str) -> str:
-    pods = await api.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{INSTANCE}={name},{COMPONENT}=router")
-    return next((str(pod["metadata"]["name"]) for pod in pods.items if _is_ready(pod)), "")
-
-
-def _is_ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
-    return ready and not pod["metadata"].get("deletionTimestamp")
+def _speaks_tls(workload: Object) -> bool:
+    containers = workload["spec"].get("template", {}).get("spec", {}).get("containers") or ()
+    return any(one.get("name") == "MARGINAL_TLS_CERT" for container in containers for one in container.get("env") or ())
 
 
 async def _scalers(api: Api, namespace: str) -> Mapping[str, Object]:
@@ -107,10 +109,14 @@ async def _seen(api: Api, path: str, **query: str) -> Sequence[Object]:
         raise
 
 
-def _workload(found: Object, scalers: Mapping[str, Object]) -> Workload:
-    name, status = str(found["metadata"]["name"]), found.get("status", {})
+def _workload(found: Object, scalers: Mapping[str, Object], pods: Sequence[Object]) -> Workload:
+    name, component, status = _name(found), _label(found, COMPONENT), found.get("status", {})
     plain = Workload(
-        _label(found, COMPONENT), name, int(status.get("readyReplicas") or 0), int(found["spec"].get("replicas", 1))
+        component,
+        name,
+        int(status.get("readyReplicas") or 0),
+        int(found["spec"].get("replicas", 1)),
+        pods_ail=next(filter(None, (why_not_started(pod) for pod in pods if _label(pod, COMPONENT) == component)), ""),
     )
     scaler = scalers.get(name)
     if scaler is None:
@@ -118,15 +124,12 @@ def _workload(found: Object, scalers: Mapping[str, Object]) -> Workload:
     spec = scaler["spec"]
     keda = "maxReplicaCount" in spec or "triggers" in spec
     least, most = ("minReplicaCount", "maxReplicaCount") if keda else ("minReplicas", "maxReplicas")
-    return Workload(
-        plain.component,
-        name,
-        plain.ready,
-        plain.desired,
-        "keda" if keda else "hpa",
-        spec.get(least, 0 if keda else 1),
-        spec.get(most, 100 if keda else None),
-        "; ".join(_ailments(scaler, "Ready" if keda else "ScalingActive")),
+    return replace(
+        plain,
+        scaler="keda" if keda else "hpa",
+        least=spec.get(least, 0 if keda else 1),
+        most=spec.get(most, 100 if keda else None),
+        scaler_ails="; ".join(_ailments(scaler, "Ready" if keda else "ScalingActive")),
     )
 
 
@@ -137,12 +140,15 @@ def _ailments(scaler: Object, condition: str) -> Iterator[str]:
             yield str(one.get("message") or one.get("reason") or "it says not why")
 
 
-async def _warnings(api: Api, namespace: str, names: Sequence[str]) -> Sequence[Happening]:
+async def _warnings(api: Api, namespace: str, names: Sequence[str], pods: Sequence[Object]) -> Sequence[Happening]:
+    """The latest; that a pod was not ready is no news when it is now, or is gone."""
     events = await _seen(api, f"/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")
+    unready = {_name(pod) for pod in pods if not is_ready(pod)}
     ours = [
         one
         for one in events
-        if any(str(one.get("involvedObject", {}).get("name", "")).startswith(name) for name in names)
+        if any(_about(one).startswith(name) for name in names)
+        and (one.get("reason") != "Unhealthy" or _about(one) in unready)
     ]
     latest = sorted(map(_happening, ours), key=lambda one: one.at, reverse=True)
     return latest[:MOST_WARNINGS]
@@ -159,6 +165,14 @@ def _happening(event: Object) -> Happening:
         " ".join(str(event.get("message", "")).split()),
         int(series.get("count") or event.get("count") or 1),
     )
+
+
+def _about(event: Object) -> str:
+    return str(event.get("involvedObject", {}).get("name", ""))
+
+
+def _name(found: Object) -> str:
+    return str(found["metadata"]["name"])
 
 
 def _label(found: Object, name: str) -> str:

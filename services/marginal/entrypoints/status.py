@@ -29,10 +29,12 @@ from marginal.transport import model_servicer, router_servicer
 from marginal.transport.admin import list_budgets, list_policies
 from marginal.transport.router_client import wait_until_serving
 from marginal.transport.scaler import demand_at
+from marginal.transport.tls import ClientTls
 
 ADMIN_PORT, SCALER_PORT = 50054, 50055
 ASK_SECONDS = 5.0
 AGAIN_SECONDS = 2.0
+NEEDS_TLS = "it speaks TLS, say `marginal --tls-ca FILE status`, and --tls-cert and --tls-key where callers show theirs"
 UP = {
     "router": ("router", router_servicer.SERVICE),
     "small-model": ("small", model_servicer.SERVICE),
@@ -129,17 +131,23 @@ async def _operated(api: Api, found: Release) -> tuple[Overview | None, BudgetSt
     """What a router tells its operator, by a port-forward."""
     if not found.router_pod:
         return None, None, "no router is ready"
+    if found.tls and reaching.current().tls is None:
+        return None, None, NEEDS_TLS
+    service = next(one.name for one in found.workloads if one.component == "router")
     async with forwarded(api, found.namespace, found.router_pod, ADMIN_PORT) as address:
-        return await _asked(address)
+        return await _asked(address, f"{service}.{found.namespace}.svc")
 
 
-async def _asked(address: str) -> tuple[Overview | None, BudgetStates | None, str]:
-    tls = reaching.current().tls
+async def _asked(address: str, name: str = "") -> tuple[Overview | None, BudgetStates | None, str]:
+    """`name` is whom a certificate must be for, where that is not the address."""
+    given = reaching.current().tls
+    tls = ClientTls(given.certificates, name=name) if given else None
+    overview = None
     try:
         overview = await list_policies(address, tls=tls, timeout_seconds=ASK_SECONDS)
         return overview, await list_budgets(address, tls=tls, timeout_seconds=ASK_SECONDS), ""
     except MarginalError as error:
-        return None, None, str(error)
+        return overview, None, str(error)
 
 
 async def _demand(api: Api, found: Release) -> dict[Tier, float]:

@@ -48,10 +48,13 @@ def _ailments(status: Status) -> Iterator[str]:
     """The worst first."""
     yield from _without_replicas(status)
     if status.unreachable:
-        yield f"the router's admin address cannot be asked: {status.unreachable}"
+        what = "budgets" if status.overview else "admin address"
+        yield f"the router's {what} cannot be asked: {status.unreachable}"
     if status.overview and status.overview.source.refused:
         yield f"the newest policies were refused, those before are in force: {status.overview.source.refused}"
     for one in status.workloads:
+        if one.pods_ail:
+            yield one.pods_ail
         if one.scaler_ails:
             yield f"the scaler of {one.name} does not work: {one.scaler_ails}"
     yield from _spent(status)
@@ -68,14 +71,21 @@ def _ailments(status: Status) -> Iterator[str]:
 def _without_replicas(status: Status) -> Iterator[str]:
     router, small, large = map(status.workload, ("router", "small", "large"))
     if router is not None and not router.ready:
-        yield f"no router is ready ({router.desired} wanted): nothing answers"
+        yield f"no router is ready ({router.desired} wanted): nothing answers{_because(router)}"
     if small is not None and not small.ready and (small.desired or _wanted(status, Tier.SMALL)):
         yield (
             f"no replica of the small tier is ready ({small.desired} wanted):"
-            " requests go to the large one, as many as the policy lets by"
+            f" requests go to the large one, as many as the policy lets by{_because(small)}"
         )
     if large is not None and not large.ready and (large.desired or _wanted(status, Tier.LARGE)):
-        yield f"no replica of the large tier is ready ({large.desired} wanted): its requests wait, or degrade"
+        yield (
+            f"no replica of the large tier is ready ({large.desired} wanted):"
+            f" its requests wait, or degrade{_because(large)}"
+        )
+
+
+def _because(one: Workload) -> str:
+    return f"; {one.pods_ail}" if one.pods_ail else ""
 
 
 def _wanted(status: Status, tier: Tier) -> bool:

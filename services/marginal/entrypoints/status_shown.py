@@ -44,7 +44,8 @@ def status_as_json(status: Status) -> dict[str, object]:
         "version": status.version or None,
         "wrong": what_is_wrong(status),
         "tiers": [
-            asdict(one) | {"scaler_ails": one.scaler_ails or None, "demand": _demand(status, one)}
+            asdict(one)
+            | {"scaler_ails": one.scaler_ails or None, "pods_ail": one.pods_ail or None, "demand": _demand(status, one)}
             for one in status.workloads
         ],
         "policies": overview_as_json(status.overview) if status.overview else None,

@@ -53,10 +53,14 @@ class ServerTls:
 
 
 class ClientTls:
-    """Whom a client believes, and what it shows; channels look at `version` to see that they are outdated."""
+    """Whom a client believes, and what it shows; channels look at `version` to see that they are outdated.
 
-    def __init__(self, certificates: Certificates) -> None:
+    `name` is whom the other side's certificate must be for; "" is the target's own.
+    """
+
+    def __init__(self, certificates: Certificates, *, name: str = "") -> None:
         self.certificates = certificates
+        self.name = name
         self.version = 0
 
     def replace(self, certificates: Certificates) -> None:
@@ -125,6 +129,8 @@ def dialled(
     """A channel to `target`, in plain text without `tls`."""
     if tls is None:
         return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
+    if tls.name:
+        options = (*options, ("grpc.ssl_target_name_override", tls.name))
     return grpc.aio.secure_channel(target, tls.credentials(), options=options, interceptors=interceptors)
 
 
