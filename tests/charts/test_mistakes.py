@@ -103,6 +103,14 @@ MISTAKES = {
         "telemetry: {collector: 'collector:4317'}",
         "telemetry.collector: write it as http://HOST:4317",
     ),
+    "a monitor of nothing": (
+        "metrics: {serviceMonitor: {enabled: true}}",
+        "metrics.serviceMonitor.enabled: there is nothing to scrape",
+    ),
+    "an interval of what": (
+        "metrics: {enabled: true, serviceMonitor: {enabled: true, interval: '30'}}",
+        "metrics.serviceMonitor.interval: write it as 30s or 1m",
+    ),
     "a Valkey without a password": ("valkey: {kind: own}", "valkey.passwordSecret.name: missing"),
     "a Valkey's password in its URL": (
         "valkey: {kind: external, url: 'valkey://:hunter2@valkey:6379'}",

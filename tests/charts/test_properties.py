@@ -191,11 +191,56 @@ def test_life_and_readiness_ask_for_different_things(objects: Objects) -> None:
         assert alive["periodSeconds"] * alive["failureThreshold"] >= 60
 
 
+METRICS = "metrics: {enabled: true, serviceMonitor: {enabled: true}}"
+
+
+@pytest.mark.parametrize("values", [METRICS, example("production")], ids=["few values", "production"])
+def test_a_monitor_finds_each_program_once_where_it_tells_metrics_and_may_be_asked(values: str) -> None:
+    objects = rendered(values)
+    [monitor] = of_kind(objects, "ServiceMonitor")
+    wanted, [endpoint] = monitor["spec"]["selector"]["matchLabels"], monitor["spec"]["endpoints"]
+    scraped = []
+    for service in of_kind(objects, "Service"):
+        if not wanted.items() <= service["metadata"]["labels"].items():
+            continue
+        for port in service["spec"]["ports"]:
+            if port["name"] == endpoint["port"]:
+                [(name, pod)] = [one for one in pods(objects).items() if selects(service["spec"]["selector"], one[1])]
+                scraped.append(name)
+                assert port["port"] == ports(pod)[port["targetPort"]] == told_port(pod, "MARGINAL_METRICS_LISTEN")
+                assert let_in_at(pod, objects, port["port"]) == [
+                    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+                ]
+    assert sorted(scraped) == ["marginal-large", "marginal-router", "marginal-small"]
+
+
+def test_a_monitor_finds_nothing_of_another_release() -> None:
+    [monitor] = of_kind(rendered(METRICS, release="other"), "ServiceMonitor")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert not any(wanted <= one["metadata"]["labels"].items() for one in of_kind(rendered(METRICS), "Service"))
+
+
+def test_without_metrics_no_program_tells_any_and_no_port_is_open_for_them() -> None:
+    objects = rendered()
+    assert list(of_kind(objects, "ServiceMonitor")) == []
+    for pod in pods(objects).values():
+        assert "metrics" not in ports(pod)
+        assert "MARGINAL_METRICS_LISTEN" not in environment(pod)
+        assert let_in_at(pod, objects, 9464) == []
+
+
+def test_metrics_without_an_operator_are_told_all_the_same() -> None:
+    objects = rendered("{metrics: {enabled: true}, networkPolicy: {scrapers: [{podSelector: {}}]}}")
+    assert list(of_kind(objects, "ServiceMonitor")) == []
+    for name in ("marginal-router", "marginal-small", "marginal-large"):
+        pod = pods(objects)[name]
+        assert let_in_at(pod, objects, told_port(pod, "MARGINAL_METRICS_LISTEN")) == [{"podSelector": {}}]
+
+
 def test_probes_ask_a_port_without_tls() -> None:
     for workload in of_kind(rendered("tls: {existingSecret: certificates}"), *WORKLOADS):
         pod = workload["spec"]["template"]
-        told = environment(pod)["MARGINAL_HEALTH_LISTEN"]
-        assert {probe["grpc"]["port"] for probe in probes(pod)} == {int(told.rpartition(":")[2])}
+        assert {probe["grpc"]["port"] for probe in probes(pod)} == {told_port(pod, "MARGINAL_HEALTH_LISTEN")}
 
 
 def test_a_router_that_waits_for_its_small_tier_is_asked_how_much_of_it_is_wanted() -> None:
@@ -205,6 +250,17 @@ def test_a_router_that_waits_for_its_small_tier_is_asked_how_much_of_it_is_wante
     [service] = [one for one in of_kind(objects, "Service") if one["metadata"]["name"] == name]
     assert scaled["spec"]["minReplicaCount"] == 0
     assert service["spec"]["publishNotReadyAddresses"] is True
+
+
+def told_port(pod: Object, variable: str) -> int:
+    """The port of the address that a program is told by a variable."""
+    return int(environment(pod)[variable].rpartition(":")[2])
+
+
+def let_in_at(pod: Object, objects: Objects, port: int) -> list[Any]:
+    """Who may come in at a port of a pod."""
+    rules = [rule for policy in policies_of(pod, objects) for rule in policy["spec"]["ingress"]]
+    return [peer for rule in rules if port in [one["port"] for one in rule["ports"]] for peer in rule["from"]]
 
 
 def policies_of(pod: Object, objects: Objects) -> list[Object]:

@@ -63,7 +63,7 @@ def test_kubernetes_of_every_supported_version_takes_every_example(version: str)
 def test_custom_resources_fit_what_their_projects_publish() -> None:
     objects = [one for name in EXAMPLES for one in rendered(example(name))] + [*rendered(ROUTE)]
     found = [one for one in objects if custom(one)]
-    assert {one["kind"] for one in found} == {"ScaledObject", "GRPCRoute"}
+    assert {one["kind"] for one in found} == {"ScaledObject", "GRPCRoute", "ServiceMonitor"}
     for one in found:
         schema = strict(json.loads(CUSTOM[custom_name(one)].read_text()))
         jsonschema.validate(one, schema)

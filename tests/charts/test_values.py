@@ -167,6 +167,13 @@ def test_the_notes_begin_with_a_call_that_can_be_typed(notes: "Notes") -> None:
     assert "No API keys" not in notes(example("production"))
 
 
+def test_the_notes_say_who_may_fetch_metrics(notes: "Notes") -> None:
+    told = "metrics: port 9464 of every pod, /metrics, for "
+    assert told + "networkPolicy.scrapers; ServiceMonitor marginal\n" in notes(example("production"))
+    assert told + "everybody\n" in notes("{metrics: {enabled: true}, networkPolicy: {scrapers: []}}")
+    assert "metrics: " not in notes("")
+
+
 class Notes:
     """Renders the notes, which `helm template` leaves out."""
 

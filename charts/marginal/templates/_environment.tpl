@@ -14,6 +14,9 @@
 - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: OTEL_RESOURCE_ATTRIBUTES, value: "k8s.pod.name=$(POD_NAME),k8s.namespace.name={{ $root.Release.Namespace }}"}
 {{- end }}
+{{- if $v.metrics.enabled }}
+- {name: MARGINAL_METRICS_LISTEN, value: "0.0.0.0:9464"}
+{{- end }}
 {{- if $v.tls.existingSecret }}
 - {name: MARGINAL_TLS_CERT, value: /etc/marginal/tls/tls.crt}
 - {name: MARGINAL_TLS_KEY, value: /etc/marginal/tls/tls.key}

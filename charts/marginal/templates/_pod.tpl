@@ -60,6 +60,9 @@ containers:
       {{- if $tls }}
       - {name: health, containerPort: 50056}
       {{- end }}
+      {{- if $v.metrics.enabled }}
+      - {name: metrics, containerPort: 9464}
+      {{- end }}
     {{- /* kubelet's gRPC probes speak no TLS. A tier has started when its model works, a router when it answers. */}}
     {{- $probed := ternary 50056 $c.port (not (empty $tls)) }}
     startupProbe:

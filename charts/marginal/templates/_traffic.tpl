@@ -17,6 +17,13 @@
   {{ end }}ports: [{{ range $i, $port := .ports }}{{ if $i }}, {{ end }}{protocol: TCP, port: {{ $port }}}{{ end }}]
 {{- end -}}
 
+{{- define "marginal.scraped" -}}
+{{- if .metrics.enabled -}}
+- from: {{ toJson .networkPolicy.scrapers }}
+  ports: [{protocol: TCP, port: 9464}]
+{{- end -}}
+{{- end -}}
+
 {{- define "marginal.routerTraffic" -}}
 {{- $root := .root -}}{{- $v := .root.Values -}}{{- $n := $v.networkPolicy -}}
 ingress:
@@ -33,6 +40,9 @@ ingress:
   {{- if .all.router.scales }}
   - from: {{ toJson $n.keda }}
     ports: [{protocol: TCP, port: 50055}]
+  {{- end }}
+  {{- with include "marginal.scraped" $v }}
+  {{- nindent 2 . }}
   {{- end }}
 egress:
   {{- include "marginal.toDns" $root | nindent 2 }}
@@ -68,6 +78,9 @@ ingress:
   - from:
       {{- include "marginal.peer" (dict "root" $root "component" "router") | nindent 6 }}
     ports: [{protocol: TCP, port: {{ $c.port }}}]
+  {{- with include "marginal.scraped" $v }}
+  {{- nindent 2 . }}
+  {{- end }}
 {{- if or $engines $downloads $v.telemetry.collector }}
 egress:
   {{- include "marginal.toDns" $root | nindent 2 }}
