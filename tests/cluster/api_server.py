@@ -157,6 +157,8 @@ class ApiServer:
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Accept", "*/*") != "*/*":
             return web.Response(status=406)  # as a real one: a connection is no object
+        if status := self.refuses.get(request.path):
+            return web.Response(status=status)
         port = int(request.query["ports"])
         self._asked(f"forward {request.match_info['pod']}:{port}")
         socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))

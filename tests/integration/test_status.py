@@ -191,6 +191,13 @@ def test_the_same_as_one_object(cluster: ApiServer, tmp_path: Path) -> None:  # 
     assert "secret-token" not in json.dumps(seen)
 
 
+def test_who_may_not_forward_a_port_is_told_so(cluster: ApiServer, tmp_path: Path) -> None:
+    cluster.refuses["/api/v1/namespaces/llm/pods/main-router-1/portforward"] = 403
+    seen = json.loads(status("--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "llm", "--json"))
+    assert seen["unreachable"] == "the API server refused a port-forward with status 403"
+    assert [one["ready"] for one in seen["tiers"]] == [2, 1, 0]
+
+
 def test_a_router_that_speaks_tls_is_believed_by_the_name_of_its_service(tmp_path: Path) -> None:
     identity = Authority().write(tmp_path / "tls", "main-router", "main-router.llm.svc")
     with served(tmp_path, identity):
@@ -240,9 +247,9 @@ async def test_a_forwarded_port_carries_more_than_one_frame_both_ways(tmp_path: 
         server.ports["pod-1", 7] = behind.sockets[0].getsockname()[1]
         async with (
             kubernetes.opened(server.kubeconfig(tmp_path)) as api,
-            forwarded(api, "llm", "pod-1", 7) as address,
+            forwarded(api, "llm", "pod-1", 7) as way,
         ):
-            reader, writer = await asyncio.open_connection(*address.split(":"))
+            reader, writer = await asyncio.open_connection(*way.address.split(":"))
             writer.write(sent)
             assert await asyncio.wait_for(reader.readexactly(len(sent)), 10) == sent
             writer.close()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -14,10 +15,18 @@ DATA, CHANNELS = 0, 2
 """The channel with the data, of the two that each port has: the other tells errors."""
 
 
-@asynccontextmanager
-async def forwarded(api: Api, namespace: str, pod: str, port: int) -> AsyncIterator[str]:
-    """The address on this machine that leads to the port meanwhile; a connection that cannot be had is closed."""
+@dataclass(slots=True)
+class Way:
+    """`address` on this machine leads to the port; `refused` is why the latest connection was not to be had."""
 
+    address: str = ""
+    refused: str = ""
+
+
+@asynccontextmanager
+async def forwarded(api: Api, namespace: str, pod: str, port: int) -> AsyncIterator[Way]:
+    """A way to the port meanwhile; a connection that cannot be had is closed."""
+    way = Way()
     connections = set[asyncio.Task[None]]()
 
     def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -26,13 +35,17 @@ async def forwarded(api: Api, namespace: str, pod: str, port: int) -> AsyncItera
         task.add_done_callback(connections.discard)
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(ApiAway, OSError):
-            async with api.port(namespace, pod, port) as socket:
-                await _both_ways(socket, reader, writer)
+        with contextlib.closing(writer), contextlib.suppress(OSError):
+            try:
+                async with api.port(namespace, pod, port) as socket:
+                    await _both_ways(socket, reader, writer)
+            except ApiAway as error:
+                way.refused = str(error)
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
     try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        way.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield way
     finally:
         server.close()
         for task in connections:

@@ -134,8 +134,9 @@ async def _operated(api: Api, found: Release) -> tuple[Overview | None, BudgetSt
     if found.tls and reaching.current().tls is None:
         return None, None, NEEDS_TLS
     service = next(one.name for one in found.workloads if one.component == "router")
-    async with forwarded(api, found.namespace, found.router_pod, ADMIN_PORT) as address:
-        return await _asked(address, f"{service}.{found.namespace}.svc")
+    async with forwarded(api, found.namespace, found.router_pod, ADMIN_PORT) as way:
+        overview, budgets, unreachable = await _asked(way.address, f"{service}.{found.namespace}.svc")
+        return overview, budgets, way.refused if unreachable and way.refused else unreachable
 
 
 async def _asked(address: str, name: str = "") -> tuple[Overview | None, BudgetStates | None, str]:
@@ -154,9 +155,9 @@ async def _demand(api: Api, found: Release) -> dict[Tier, float]:
     """What is wanted of the tiers; nothing where the router serves no scaler."""
     if not any(one.scaler == "keda" for one in found.workloads) or not found.router_pod:
         return {}
-    async with forwarded(api, found.namespace, found.router_pod, SCALER_PORT) as address:
+    async with forwarded(api, found.namespace, found.router_pod, SCALER_PORT) as way:
         try:
-            return {tier: await demand_at(address, tier, timeout_seconds=ASK_SECONDS) for tier in Tier}
+            return {tier: await demand_at(way.address, tier, timeout_seconds=ASK_SECONDS) for tier in Tier}
         except MarginalError:
             return {}
 
