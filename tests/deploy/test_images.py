@@ -79,6 +79,12 @@ def test_everything_copied_is_sent_to_the_builder_and_nothing_else_is() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
+def test_no_builder_can_keep_a_wheel_that_is_no_longer_the_one_of_the_sources() -> None:
+    """A copy is compared with what it was made of; what is mounted from another stage is not by every builder."""
+    assert "--mount" not in DOCKERFILE
+    assert len(re.findall(r"^COPY --from=wheel /wheels /wheels$", DOCKERFILE, re.MULTILINE)) == len(SERVICES)
+
+
 def test_what_builds_the_wheel_is_locked_and_the_same_as_elsewhere() -> None:
     assert sorted(PROJECT["dependency-groups"]["build"]) == sorted(PROJECT["build-system"]["requires"])
 
