@@ -141,9 +141,9 @@ def _ailments(scaler: Object, condition: str) -> Iterator[str]:
 
 
 async def _warnings(api: Api, namespace: str, names: Sequence[str], pods: Sequence[Object]) -> Sequence[Happening]:
-    """The latest; that a pod was not ready is no news when it is now, or is gone."""
+    """The latest; that a pod was not ready is no news when it is now, or is to end, or is gone."""
     events = await _seen(api, f"/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")
-    unready = {_name(pod) for pod in pods if not is_ready(pod)}
+    unready = {_name(pod) for pod in pods if not is_ready(pod) and not pod["metadata"].get("deletionTimestamp")}
     ours = [
         one
         for one in events
