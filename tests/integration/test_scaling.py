@@ -13,7 +13,8 @@ from contract.subjects import Untraced
 from engines.valkey import ValkeyProcess
 from integration.served import served
 from integration.test_replicas import free_port, replica
-from marginal.entrypoints.scaling import Scaling
+from marginal.backends.scripted import Script
+from marginal.entrypoints.scaling import KEPT_SECONDS, DemandBoard, Scaling
 from marginal.ledger.ports import StoreAway
 from marginal.ledger.valkey import ValkeyStore
 from marginal.ledger.valkey_link import open_client
@@ -27,11 +28,14 @@ from marginal.transport.targets import Discovery, Push
 from marginal.v1 import externalscaler_pb2 as keda
 from marginal.v1 import router_pb2
 from marginal.v1.externalscaler_pb2_grpc import ExternalScalerStub
-from unit.routing.cascade import UNSURE, Cascade, script
+from unit.routing.cascade import INPUT_TOKENS, SURE, UNSURE, Cascade, script
 from unit.telemetry.spans import MemoryLog
 
 LARGE = keda.ScaledObjectRef(name="large", namespace="llm", scalerMetadata={"tier": "large"})
 SMALL = keda.ScaledObjectRef(name="small", namespace="llm", scalerMetadata={"tier": "small", "target": "2.5"})
+
+
+LONG = Script(SURE * 100, input_tokens=INPUT_TOKENS, delay_seconds=0.5)
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Scaled:
 
 
 @asynccontextmanager
-async def scaled(cascade: Cascade, *boards: ValkeyStore, scaling: Scaling | None = None) -> AsyncIterator[Scaled]:
+async def scaled(cascade: Cascade, *boards: DemandBoard, scaling: Scaling | None = None) -> AsyncIterator[Scaled]:
     scaling = scaling or Scaling(time.monotonic, MemoryLog().logs.log)
     address = f"127.0.0.1:{free_port()}"
     guard = Guard(Untraced(), max_calls=8, trust_baggage=False)
@@ -180,6 +184,110 @@ async def test_a_router_that_says_nothing_any_more_is_forgotten() -> None:
             now += 2.0
             assert await store.exchange_demand("b", "three") == []
             assert await store.exchange_demand("a", "back") == ["three"]
+
+
+@dataclass
+class Leaping:
+    """The time of this machine, and as much more as the test says."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+async def wanted(scaled: Scaled, least: float, most: float) -> float:
+    """The demand for the small tier as KEDA is told, once it is in this range; fails after some seconds."""
+    asked = keda.GetMetricsRequest(scaledObjectRef=SMALL)
+    async with asyncio.timeout(10.0):
+        while True:
+            [value] = (await scaled.stub.GetMetrics(asked)).metricValues
+            if least <= value.metricValueFloat <= most:
+                return value.metricValueFloat
+            await asyncio.sleep(0.1)
+
+
+async def test_a_store_that_is_away_scales_nothing_down_until_what_is_known_is_too_old() -> None:
+    busy, idle, clock, log = Cascade(small=LONG), Cascade(), Leaping(), MemoryLog()
+    with ValkeyProcess() as server:
+        async with (
+            ValkeyStore(open_client(server.url)) as first,
+            ValkeyStore(open_client(server.url)) as second,
+            scaled(busy, first),
+            scaled(idle, second, scaling=Scaling(clock, log.logs.log)) as keda_sees,
+        ):
+            asking = [asyncio.create_task(busy.ask(seconds=300.0)) for _ in range(12)]
+            await wanted(keda_sees, 11.9, 12.1)
+            server.stop()
+            for _ in range(14):
+                await asyncio.sleep(0.5)
+                assert keda_sees.scaling.demand(Tier.SMALL) == pytest.approx(12.0, abs=0.1)
+            server.start()  # with nothing in it: it has no file
+            for _ in range(12):
+                await asyncio.sleep(0.25)
+                assert keda_sees.scaling.demand(Tier.SMALL) == pytest.approx(12.0, abs=0.1)
+            server.stop()
+            await asyncio.sleep(1.0)
+            clock.ahead = KEPT_SECONDS
+            await wanted(keda_sees, 0.0, 0.1)
+            server.start()
+            await wanted(keda_sees, 11.9, 12.1)
+            for one in asking:
+                one.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+    assert [line["event"] for line in log.events() if line["level"] == "warning"] == [
+        "the demand of other routers is not known now",
+        "the demand of other routers is not known now",
+        "the last known demand of other routers is dropped",
+    ]
+
+
+async def test_rubbish_on_the_board_is_passed_over_and_the_others_still_count() -> None:
+    busy, idle, log = Cascade(small=LONG), Cascade(), MemoryLog()
+    with ValkeyProcess() as server:
+        async with (
+            ValkeyStore(open_client(server.url)) as first,
+            ValkeyStore(open_client(server.url)) as second,
+            ValkeyStore(open_client(server.url)) as third,
+            scaled(busy, first),
+            scaled(idle, second, scaling=Scaling(time.monotonic, log.logs.log)) as keda_sees,
+        ):
+            await third.exchange_demand("newer", "2 requests")
+            with server.client() as client:
+                client.hset("{marginal}:demand", "older", "12")
+            asking = [asyncio.create_task(busy.ask(seconds=300.0)) for _ in range(12)]
+            await wanted(keda_sees, 11.9, 12.1)
+            with server.client() as client:
+                assert "newer" in client.hkeys("{marginal}:demand")
+                assert "older" not in client.hkeys("{marginal}:demand")
+            for one in asking:
+                one.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+    [line] = log.events()
+    assert (line["event"], line["routers"]) == ("the demand of other routers cannot be read", 1)
+
+
+class BrokenBoard:
+    """A board with a mistake of ours in it, until it is mended."""
+
+    def __init__(self) -> None:
+        self.broken = True
+
+    async def exchange_demand(self, router: str, text: str) -> list[str]:  # noqa: ARG002
+        if self.broken:
+            raise RuntimeError("nobody thought of this")
+        return ['{"small": 7.0, "large": 0.0}']
+
+
+async def test_an_error_that_nobody_thought_of_does_not_end_the_exchange() -> None:
+    log, board = MemoryLog(), BrokenBoard()
+    scaling = Scaling(time.monotonic, log.logs.log)
+    async with scaling.sharing(board), scaled(Cascade(), scaling=scaling) as keda_sees:
+        await asyncio.sleep(1.2)
+        board.broken = False
+        assert await wanted(keda_sees, 6.9, 7.1)
+    [line] = [line for line in log.events() if line["level"] == "warning"]
+    assert line["exception"] == line["because"] == "RuntimeError"
 
 
 class AwayBoard:

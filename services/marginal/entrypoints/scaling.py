@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -19,6 +20,15 @@ from marginal.tokens import Tier
 SAMPLE_SECONDS = 0.5
 """How often demand is looked at, and told to the other routers; a request that waits is told of at once."""
 
+KEPT_SECONDS = 300.0
+"""How long the others are believed to want what they wanted last, while the store is away."""
+
+MOST = 1e6
+"""Requests that no one router can want."""
+
+BACK_SECONDS = 2.0
+"""A store may come back empty: every router has told it what it wants by then, and until then nobody wants less."""
+
 
 class DemandBoard(Protocol):
     """Where routers tell each other their demand."""
@@ -28,15 +38,60 @@ class DemandBoard(Protocol):
         ...
 
 
+class Others:
+    """What the other routers want, together; while they cannot be asked, what they wanted last, for KEPT_SECONDS."""
+
+    def __init__(self, clock: Clock, log: Log) -> None:
+        self._clock = clock
+        self._log = log
+        self._known: Mapping[Tier, float] = dict.fromkeys(Tier, 0.0)
+        self._missed_since: float | None = None
+        self._all_back_at = -math.inf
+        self._failed = False
+        self._unreadable = 0
+
+    def wanted(self, tier: Tier) -> float:
+        """Requests."""
+        return self._known[tier]
+
+    def told(self, texts: Sequence[str]) -> None:
+        """Takes a text of each; one that cannot be read counts as nothing, which is said once."""
+        now = self._clock()
+        found = [one for one in map(_read, texts) if one is not None]
+        if (unreadable := len(texts) - len(found)) and not self._unreadable:
+            self._log.warning("the demand of other routers cannot be read", routers=unreadable)
+        self._unreadable = unreadable
+        if self._missed_since is not None:
+            self._missed_since, self._all_back_at = None, now + BACK_SECONDS
+            self._log.info("the demand of other routers is known again")
+        least = self._known if now < self._all_back_at else {}
+        self._known = {tier: max(least.get(tier, 0.0), sum(one[tier] for one in found)) for tier in Tier}
+
+    def missed(self, because: str, *, error: Exception | None = None) -> None:
+        """They could not be asked, which is said once; `error` is one that nobody expected."""
+        now = self._clock()
+        since = now if self._missed_since is None else self._missed_since
+        if self._missed_since is None or (error is not None and not self._failed):
+            self._missed_since, self._failed = since, error is not None
+            self._log.warning(
+                "the demand of other routers is not known now",
+                because=because,
+                kept_seconds=KEPT_SECONDS,
+                **({} if error is None else {"exc_info": error}),
+            )
+        if now - since >= KEPT_SECONDS and any(self._known.values()):
+            self._known = dict.fromkeys(Tier, 0.0)
+            self._log.warning("the last known demand of other routers is dropped", after_seconds=KEPT_SECONDS)
+
+
 class Scaling:
     """The `Scale` of one router."""
 
     def __init__(self, clock: Clock, log: Log) -> None:
         self._clock = clock
-        self._log = log
         self._recent = {tier: RecentDemand() for tier in Tier}
         self._own_wanted = {tier: RecentDemand(linger_seconds=2.0) for tier in Tier}
-        self._others: dict[Tier, float] = dict.fromkeys(Tier, 0.0)
+        self._others = Others(clock, log)
         self._tiers: Mapping[Tier, TierState] = {}
         self._changed = {tier: asyncio.Condition() for tier in Tier}
         self._hurry = asyncio.Event()
@@ -103,23 +158,20 @@ class Scaling:
     async def _look(self) -> None:
         now = self._clock()
         for tier, own in self._own().items():
-            self._recent[tier].take(own + self._others[tier], now)
+            self._recent[tier].take(own + self._others.wanted(tier), now)
             await self._tell(tier)
 
     def _own(self) -> Mapping[Tier, float]:
         return {tier: demand(state).total for tier, state in self._tiers.items()}
 
     async def _exchange_again(self, board: DemandBoard) -> None:
-        away = False
         while True:
             try:
                 await self._exchange(board)
-            except StoreAway as error:
-                if not away:
-                    self._log.warning("the demand of other routers is not known now", because=str(error))
-                away, self._others = True, dict.fromkeys(Tier, 0.0)
-            else:
-                away = False
+            except StoreAway as away:
+                self._others.missed(str(away))
+            except Exception as error:  # nobody waits for this task, so nothing may end it unseen
+                self._others.missed(type(error).__name__, error=error)
             self._hurry.clear()
             try:
                 async with asyncio.timeout(SAMPLE_SECONDS):
@@ -133,10 +185,19 @@ class Scaling:
         for tier, seen in self._own_wanted.items():
             if seen.active(now):
                 own[tier] = max(own.get(tier, 0.0), ENOUGH)
-        texts = await board.exchange_demand(self._name, json.dumps({tier.value: own.get(tier, 0.0) for tier in Tier}))
-        others = [json.loads(text) for text in texts]
-        self._others = {tier: sum(float(one.get(tier.value, 0.0)) for one in others) for tier in Tier}
+        text = json.dumps({tier.value: own.get(tier, 0.0) for tier in Tier})
+        self._others.told(await board.exchange_demand(self._name, text))
         await self._look()
+
+
+def _read(text: str) -> Mapping[Tier, float] | None:
+    """What one router wants of each tier, None when its text tells no numbers of requests."""
+    try:
+        said = json.loads(text)
+        wanted = {tier: float(said.get(tier.value, 0.0)) for tier in Tier}
+    except (AttributeError, OverflowError, RecursionError, TypeError, ValueError):
+        return None
+    return wanted if all(0.0 <= one < MOST for one in wanted.values()) else None
 
 
 def both(first: Share, second: Share) -> Share:

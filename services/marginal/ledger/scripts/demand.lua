@@ -5,7 +5,8 @@ call('EXPIRE', key, ceil(seconds))
 local rows, others = call('HGETALL', key), {}
 for place = 1, #rows, 2 do
   local at, text = string.match(rows[place + 1], '^(%S+) (.*)$')
-  if tonumber(at) < NOW - seconds then
+  at = tonumber(at or '')
+  if not at or at < NOW - seconds then
     call('HDEL', key, rows[place])
   elseif rows[place] ~= router then
     others[#others + 1] = text
