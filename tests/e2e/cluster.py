@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,17 +132,30 @@ class Namespace:
         assert len(told["killed"]) == 1, told
         return float(told["at"])
 
-    def run(self, name: str, script: str, *arguments: str, on_the_node: bool = False) -> "ScriptPod":
-        """A script of `pods/` in a pod of its own; `on_the_node` it may do anything to the node's processes."""
+    def secret(self, name: str, files: Mapping[str, str]) -> None:
+        """A Secret of files."""
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": files}
+        self.kubectl("create", "--filename", "-", given=secret)
+
+    def run(
+        self, name: str, script: str, *arguments: str, secrets: Sequence[str] = (), on_the_node: bool = False
+    ) -> "ScriptPod":
+        """A script of `pods/` in a pod of its own.
+
+        The Secrets are at /secrets/NAME; `on_the_node` it may do anything to the node's processes.
+        """
         container = {
             "name": "script",
             "image": self.cluster.image,
             "command": [PYTHON, "-c", (SCRIPTS / script).read_text()],
             "args": list(arguments),
+            "env": [{"name": "GRPC_VERBOSITY", "value": "ERROR"}],  # a pod's log has what it says between the lines
             "securityContext": {"privileged": True} if on_the_node else UNPRIVILEGED,
+            "volumeMounts": [{"name": one, "mountPath": f"/secrets/{one}", "readOnly": True} for one in secrets],
         }
         spec = {
             "containers": [container],
+            "volumes": [{"name": one, "secret": {"secretName": one}} for one in secrets],
             "hostPID": on_the_node,
             "restartPolicy": "Never",
             "securityContext": {"runAsUser": 0} if on_the_node else A_USER,

@@ -4,11 +4,12 @@
 |---|---|---|
 | KUBECONFIG | the cluster; namespaces that begin with marginal-e2e- are made and deleted there | |
 | E2E_ROUTER_IMAGE, E2E_MODEL_IMAGE, E2E_CLI_IMAGE | NAME:TAG | marginal/...:dev |
+| E2E_VALKEY_IMAGE | the same of Valkey | the chart's, pulled |
 | E2E_LOAD_IMAGE | a command that brings the image tar named after it into the cluster | nothing is brought |
-| E2E_TARS | where the tars are, router.tar and so on | .tools/images |
+| E2E_TARS | where the tars are: router.tar, model.tar, cli.tar, and valkey.tar if it is there | .tools/images |
 | E2E_HELM | another helm | the pinned one |
 | E2E_KUBECTL | another kubectl | the one on the PATH |
-| E2E_WITHOUT | `keda`: the cluster has none, and what needs it is skipped | |
+| E2E_WITHOUT | `keda`, `metrics`: the cluster has no KEDA, no metrics of CPU, and what needs them is skipped | |
 | E2E_OUTPUT | where figures and pictures go | .marginal/e2e |
 """
 
@@ -38,15 +39,16 @@ TIMED = {
 """Tiers that take the same time wherever the cluster is; three in ten questions are deferred."""
 
 
-def image(name: str) -> dict[str, str]:
-    repository, _, tag = IMAGES[name].rpartition(":")
+def image(named: str) -> dict[str, str]:
+    repository, _, tag = named.rpartition(":")
     return {"repository": repository, "tag": tag}
 
 
 BASE: dict[str, Any] = {
-    "defaults": {"image": image("model"), "resources": SMALL_PODS},
-    "router": {"image": image("router"), "resources": SMALL_PODS},
-    "test": {"image": image("cli")},
+    "defaults": {"image": image(IMAGES["model"]), "resources": SMALL_PODS},
+    "router": {"image": image(IMAGES["router"]), "resources": SMALL_PODS},
+    "test": {"image": image(IMAGES["cli"])},
+    "valkey": {"own": {"image": image(os.environ["E2E_VALKEY_IMAGE"])} if "E2E_VALKEY_IMAGE" in os.environ else {}},
     "longestStreamSeconds": 120,
 }
 
@@ -61,8 +63,9 @@ def cluster(figures: Figures) -> Cluster:
     if not os.environ.get("KUBECONFIG"):
         pytest.fail("KUBECONFIG is not set: these tests need a cluster that they may use")
     if load := os.environ.get("E2E_LOAD_IMAGE"):
-        for name in IMAGES:
-            tar = Path(os.environ.get("E2E_TARS", str(ROOT / ".tools" / "images"))) / f"{name}.tar"
+        tars = Path(os.environ.get("E2E_TARS", str(ROOT / ".tools" / "images")))
+        own = [tars / f"{name}.tar" for name in IMAGES]
+        for tar in (*own, *tars.glob("valkey.tar")):
             subprocess.run([*shlex.split(load), str(tar)], check=True)  # noqa: S603
     cluster = Cluster(os.environ.get("E2E_KUBECTL", "kubectl"), os.environ["KUBECONFIG"], IMAGES["router"])
     figures.tell("versions", kubernetes=cluster.version, images=IMAGES)

@@ -30,6 +30,7 @@ def calls(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "failed_before_the_first_token": sum(line["first_seconds"] is None for line in failed),
         "why": sorted({line["failed"] for line in failed}),
         "degraded": sum(bool(line.get("degraded")) for line in lines),
+        "degraded_why": sorted({line["degraded"] for line in lines if line.get("degraded")}),
         "deferred": sum(line.get("tier") == "TIER_LARGE" for line in lines),
         "median_seconds": round(seconds[len(seconds) // 2], 3) if seconds else None,
         "longest_seconds": round(seconds[-1], 3) if seconds else None,

@@ -60,9 +60,10 @@ class Timeline:
 
 
 @contextmanager
-def timeline(release: Release) -> Iterator[Timeline]:
+def timeline(release: Release, router: str = "") -> Iterator[Timeline]:
+    """What the pod `router` tells meanwhile; "" is any that is ready."""
     where, seen = release.namespace, Timeline(release)
-    with where.running(where.ready("router")[0], "demand.py") as script:
+    with where.running(router or where.ready("router")[0], "demand.py") as script:
         following = threading.Thread(target=seen.follow, args=(script.stdout,))
         following.start()
         try:
