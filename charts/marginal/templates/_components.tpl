@@ -21,6 +21,10 @@
   {{- $least := ternary 0 1 (and (eq $kind "keda") (eq $name "large")) -}}
   {{- if not (kindIs "invalid" $c.autoscaling.minReplicas) -}}{{- $least = int $c.autoscaling.minReplicas -}}{{- end -}}
   {{- $_ := set $c "leastReplicas" (ternary (int $c.replicas) $least (eq $kind "none")) -}}
+  {{- $_ := set $c "mostReplicas" (ternary (int $c.replicas) (int $c.autoscaling.maxReplicas) (eq $kind "none")) -}}
+  {{- /* What is downloaded is kept at /models; what is on a claim may be there already. */ -}}
+  {{- $keeps := and (not $isRouter) (or (include "marginal.downloads" $c) (and (eq $c.engine.kind "embedded") (eq $c.modelCache.kind "claim"))) -}}
+  {{- $_ := set $c "hasModels" (not (empty $keeps)) -}}
   {{- $_ := set $into $name $c -}}
 {{- end -}}
 {{- $_ := set $into.router "discovers" (eq $into.router.discovery "endpointslices") -}}
@@ -67,21 +71,21 @@
 {{- end -}}
 
 {{- define "marginal.valkeyUrl" -}}
-{{- if eq .Values.valkey.kind "own" }}valkey://{{ include "marginal.fullname" . }}-valkey:6379/0{{ else if eq .Values.valkey.kind "external" }}{{ .Values.valkey.url }}{{ end -}}
+{{- if eq .Values.valkey.kind "own" }}valkey://{{ include "marginal.fullname" . }}-valkey:6379/0
+{{- else if eq .Values.valkey.kind "external" }}
+{{- $user := "" }}{{ with .Values.valkey.user }}{{ $user = printf "%s@" (urlquery .) }}{{ end }}
+{{- .Values.valkey.url | replace "://" (print "://" $user) }}{{ end -}}
 {{- end -}}
 
-{{- define "marginal.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{/* A map without its keys of null: what a component takes away from its defaults. */}}
+{{- define "marginal.withoutNulls" -}}
+{{- $kept := dict -}}
+{{- range $key, $value := . -}}
+  {{- if not (kindIs "invalid" $value) -}}{{- $_ := set $kept $key $value -}}{{- end -}}
+{{- end -}}
+{{- toJson $kept -}}
 {{- end -}}
 
-{{- define "marginal.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-capabilities: {drop: [ALL]}
-{{- end -}}
+{{/* Of the pods that are no component. */}}
+{{- define "marginal.podSecurity" -}}{{ include "marginal.withoutNulls" .Values.defaults.podSecurityContext }}{{- end -}}
+{{- define "marginal.containerSecurity" -}}{{ include "marginal.withoutNulls" .Values.defaults.securityContext }}{{- end -}}

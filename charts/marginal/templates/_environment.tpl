@@ -4,7 +4,7 @@
 {{- $drain := int $c.shutdown.drainSeconds -}}
 {{- if not (include "marginal.podSleeps" .) -}}{{- $drain = add $drain $c.preStopSeconds -}}{{- end -}}
 - {name: HOME, value: /tmp}
-- {name: MARGINAL_LISTEN, value: "0.0.0.0:{{ $c.port }}"}
+- {name: MARGINAL_LISTEN, value: "[::]:{{ $c.port }}"}
 - {name: MARGINAL_MAX_CALLS, value: {{ $c.maxCalls | int | quote }}}
 - {name: MARGINAL_DRAIN_SECONDS, value: {{ $drain | quote }}}
 - {name: MARGINAL_GRACE_SECONDS, value: {{ $v.longestStreamSeconds | int | quote }}}
@@ -15,12 +15,12 @@
 - {name: OTEL_RESOURCE_ATTRIBUTES, value: "k8s.pod.name=$(POD_NAME),k8s.namespace.name={{ $root.Release.Namespace }}"}
 {{- end }}
 {{- if $v.metrics.enabled }}
-- {name: MARGINAL_METRICS_LISTEN, value: "0.0.0.0:9464"}
+- {name: MARGINAL_METRICS_LISTEN, value: "[::]:9464"}
 {{- end }}
 {{- if $v.tls.existingSecret }}
 - {name: MARGINAL_TLS_CERT, value: /etc/marginal/tls/tls.crt}
 - {name: MARGINAL_TLS_KEY, value: /etc/marginal/tls/tls.key}
-- {name: MARGINAL_HEALTH_LISTEN, value: "0.0.0.0:50056"}
+- {name: MARGINAL_HEALTH_LISTEN, value: "[::]:50056"}
 {{- if or (not $c.isRouter) $v.tls.callersShowCertificates }}
 - {name: MARGINAL_TLS_CLIENT_CA, value: /etc/marginal/tls/ca.crt}
 {{- end }}
@@ -42,7 +42,7 @@
 - {name: MARGINAL_{{ upper $tier }}, value: "{{ if $c.discovers }}kubernetes:///{{ $root.Release.Namespace }}/{{ $t.fullname }}:grpc{{ else }}dns:///{{ $t.fullname }}-headless:{{ $t.port }}{{ end }}"}
 {{- end }}
 {{- if $c.scales }}
-- {name: MARGINAL_SCALER_LISTEN, value: "0.0.0.0:50055"}
+- {name: MARGINAL_SCALER_LISTEN, value: "[::]:50055"}
 {{- end }}
 - {name: MARGINAL_MAXIMUM_DEADLINE_SECONDS, value: {{ $v.longestStreamSeconds | int | quote }}}
 - {name: MARGINAL_POLICY_FILE, value: /etc/marginal/settings/policies.toml}
@@ -131,13 +131,19 @@
 {{- end }}
 {{- end -}}
 
+{{- define "marginal.sidecarEnvironment" -}}
+- {name: HOME, value: /tmp}
+- {name: USER, value: marginal}
+{{ include "marginal.hubEnvironment" . }}
+{{- end -}}
+
 {{/* The hub's programs take a token from nowhere else on every engine. */}}
 {{- define "marginal.hubEnvironment" -}}
 - {name: HF_HOME, value: /models}
 {{- with .hubTokenSecret }}
 {{- if .name }}
 - name: HF_TOKEN
-  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
 {{- end }}
 {{- end }}
 {{- end -}}

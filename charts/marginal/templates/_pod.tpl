@@ -4,20 +4,19 @@
 {{- $tls := $v.tls.existingSecret -}}
 {{- $sidecar := and (not $c.isRouter) (eq $c.engine.kind "sidecar") -}}
 {{- $downloads := and (not $c.isRouter) (include "marginal.downloads" $c) -}}
-serviceAccountName: {{ include "marginal.serviceAccount" $c }}
+serviceAccountName: {{ include "marginal.serviceAccount" $c | quote }}
 automountServiceAccountToken: {{ and $c.isRouter $c.discovers }}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ include "marginal.graceSeconds" . }}
-securityContext:
-  {{- include "marginal.podSecurity" $root | nindent 2 }}
+securityContext: {{ include "marginal.withoutNulls" $c.podSecurityContext }}
 {{- with $v.image.pullSecrets }}
 imagePullSecrets: {{ toJson . }}
 {{- end }}
 {{- with $c.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $c.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with $c.nodeSelector }}
 nodeSelector: {{ toJson . }}
@@ -30,28 +29,40 @@ affinity: {{ toJson . }}
 {{- end }}
 {{- if ne $c.spread "none" }}
 topologySpreadConstraints:
+  {{- /* Zones never hold a pod back: not every node is in one, and a zone of tainted nodes could never be filled. */}}
   {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
   - maxSkew: 1
     topologyKey: {{ $key }}
-    whenUnsatisfiable: {{ ternary "DoNotSchedule" "ScheduleAnyway" (eq $c.spread "hard") }}
+    whenUnsatisfiable: {{ ternary "DoNotSchedule" "ScheduleAnyway" (and (eq $c.spread "hard") (hasPrefix "kubernetes.io" $key)) }}
+    nodeTaintsPolicy: Honor
+    {{- if not $c.stateful }}
+    matchLabelKeys: [pod-template-hash]
+    {{- end }}
     labelSelector:
       matchLabels:
         {{- include "marginal.selector" (dict "root" $root "component" $c.component) | nindent 8 }}
   {{- end }}
 {{- end }}
-{{- if $sidecar }}
+{{- if or $sidecar $c.extraInitContainers }}
 initContainers:
+  {{- range $c.extraInitContainers }}
+  - {{ toJson . }}
+  {{- end }}
+  {{- if $sidecar }}
   {{- include "marginal.engine" . | nindent 2 }}
+  {{- end }}
 {{- end }}
 containers:
   - name: {{ $c.component }}
     image: {{ include "marginal.image" (dict "root" $root "image" $c.image) | quote }}
     imagePullPolicy: {{ include "marginal.pullPolicy" (dict "root" $root "image" $c.image) }}
     command: [{{ $c.program }}]
-    securityContext:
-      {{- include "marginal.containerSecurity" $root | nindent 6 }}
+    securityContext: {{ include "marginal.withoutNulls" $c.securityContext }}
     env:
       {{- include "marginal.environment" . | nindent 6 }}
+    {{- with $c.envFrom }}
+    envFrom: {{ toJson . }}
+    {{- end }}
     ports:
       - {name: grpc, containerPort: {{ $c.port }}}
       {{- if and $c.isRouter $c.scales }}
@@ -107,12 +118,15 @@ containers:
       {{- if $c.engine.external.caSecret.name }}
       - {name: engine-ca, mountPath: /etc/marginal/engine-ca, readOnly: true}
       {{- end }}
-      {{- else if and $downloads (not $sidecar) }}
+      {{- else if and $c.hasModels (not $sidecar) }}
       - {name: models, mountPath: /models}
       {{- end }}
       {{- with $c.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
+  {{- range $c.extraContainers }}
+  - {{ toJson . }}
+  {{- end }}
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 256Mi}
@@ -144,12 +158,14 @@ volumes:
   {{- include "marginal.secretVolume" (dict "name" "engine-ca" "secret" .) | nindent 2 }}
   {{- end }}
   {{- end }}
-  {{- if $downloads }}
+  {{- if $c.hasModels }}
   - name: models
     {{- if eq $c.modelCache.kind "claim" }}
-    persistentVolumeClaim: {claimName: {{ $c.modelCache.claimName }}}
-    {{- else }}
+    persistentVolumeClaim: {claimName: {{ $c.modelCache.claimName | quote }}}
+    {{- else if $c.modelCache.sizeLimit }}
     emptyDir: {sizeLimit: {{ $c.modelCache.sizeLimit }}}
+    {{- else }}
+    emptyDir: {}
     {{- end }}
   {{- end }}
   {{- if $sidecar }}
@@ -166,7 +182,7 @@ volumes:
 
 {{- define "marginal.secretVolume" -}}
 - name: {{ .name }}
-  secret: {secretName: {{ .secret }}, defaultMode: 0440}
+  secret: {secretName: {{ .secret | quote }}, defaultMode: 0440}
 {{- end -}}
 
 {{/* An engine beside its program: it is up before the program starts, and ends after the program's last stream. */}}
@@ -175,22 +191,16 @@ volumes:
 - name: engine
   restartPolicy: Always
   image: {{ $s.image | quote }}
-  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  imagePullPolicy: {{ $s.pullPolicy | default .root.Values.image.pullPolicy }}
   {{- with $s.command }}
   command: {{ toJson . }}
   {{- end }}
   {{- with $s.args }}
   args: {{ toJson . }}
   {{- end }}
-  securityContext:
-    allowPrivilegeEscalation: false
-    readOnlyRootFilesystem: {{ $s.readOnlyRootFilesystem }}
-    runAsNonRoot: true
-    capabilities: {drop: [ALL]}
+  securityContext: {{ include "marginal.withoutNulls" (mergeOverwrite (deepCopy .c.securityContext) (deepCopy $s.securityContext)) }}
   env:
-    - {name: HOME, value: /tmp}
-    - {name: USER, value: marginal}
-    {{- include "marginal.hubEnvironment" .c | nindent 4 }}
+    {{- include "marginal.sidecarEnvironment" .c | nindent 4 }}
     {{- with $s.env }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -215,4 +225,7 @@ volumes:
     - {name: engine-tmp, mountPath: /tmp}
     - {name: shm, mountPath: /dev/shm}
     - {name: models, mountPath: /models}
+    {{- range $s.extraVolumeMounts }}
+    - {{ toJson . }}
+    {{- end }}
 {{- end -}}

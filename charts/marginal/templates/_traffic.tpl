@@ -7,14 +7,33 @@
 {{- end -}}
 
 {{- define "marginal.toDns" -}}
-- to: {{ toJson .Values.networkPolicy.dns }}
-  ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+{{- $dns := .Values.networkPolicy.dns -}}
+- to: {{ toJson $dns.peers }}
+  ports: [{{ range $i, $port := $dns.ports }}{{ if $i }}, {{ end }}{protocol: UDP, port: {{ $port }}}, {protocol: TCP, port: {{ $port }}}{{ end }}]
 {{- end -}}
 
-{{/* (peers, ports): egress to these peers, or to anywhere, at these ports. */}}
-{{- define "marginal.toPorts" -}}
-- {{ with .peers }}to: {{ toJson . }}
-  {{ end }}ports: [{{ range $i, $port := .ports }}{{ if $i }}, {{ end }}{protocol: TCP, port: {{ $port }}}{{ end }}]
+{{/*
+(there, urls): egress to the peers of `there`, or to anywhere, at its ports. Where it names none: to every port of the
+peers, or anywhere at the ports of the URLs.
+*/}}
+{{- define "marginal.toThere" -}}
+{{- $ports := .there.ports -}}
+{{- if not (or $ports .there.peers) -}}
+  {{- range .urls }}{{ $ports = append $ports (include "marginal.urlPort" .) }}{{ end -}}
+{{- end -}}
+{{- if $ports -}}
+- ports: [{{ range $i, $port := uniq $ports }}{{ if $i }}, {{ end }}{protocol: TCP, port: {{ $port }}}{{ end }}]
+  {{- with .there.peers }}
+  to: {{ toJson . }}
+  {{- end }}
+{{- else -}}
+- to: {{ toJson .there.peers }}
+{{- end }}
+{{- end -}}
+
+{{- define "marginal.public" -}}
+- ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 169.254.0.0/16]}
+- ipBlock: {cidr: "::/0", except: ["fc00::/7", "fe80::/10"]}
 {{- end -}}
 
 {{- define "marginal.scraped" -}}
@@ -44,6 +63,9 @@ ingress:
   {{- with include "marginal.scraped" $v }}
   {{- nindent 2 . }}
   {{- end }}
+  {{- with $n.extraIngress.router }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 egress:
   {{- include "marginal.toDns" $root | nindent 2 }}
   {{- range $tier := list "small" "large" }}
@@ -56,24 +78,25 @@ egress:
       {{- include "marginal.peer" (dict "root" $root "component" "valkey") | nindent 6 }}
     ports: [{protocol: TCP, port: 6379}]
   {{- else if eq $v.valkey.kind "external" }}
-  {{- include "marginal.toPorts" (dict "peers" $v.valkey.peers "ports" (list (include "marginal.urlPort" $v.valkey.url))) | nindent 2 }}
+  {{- include "marginal.toThere" (dict "there" $v.valkey "urls" (list $v.valkey.url)) | nindent 2 }}
   {{- end }}
   {{- with $v.telemetry.collector }}
-  {{- include "marginal.toPorts" (dict "peers" $n.collector "ports" (list (include "marginal.urlPort" .))) | nindent 2 }}
+  {{- include "marginal.toThere" (dict "there" $n.collector "urls" (list .)) | nindent 2 }}
   {{- end }}
   {{- if .all.router.discovers }}
-  {{- include "marginal.toPorts" (dict "peers" $n.apiServer "ports" (list 443 6443)) | nindent 2 }}
+  {{- include "marginal.toThere" (dict "there" $n.apiServer) | nindent 2 }}
+  {{- end }}
+  {{- with $n.extraEgress.router }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}
 
 {{/* A tier that has everything in its image talks to nobody. */}}
 {{- define "marginal.tierTraffic" -}}
-{{- $root := .root -}}{{- $v := .root.Values -}}{{- $c := .c -}}
-{{- $engines := list -}}
-{{- if eq $c.engine.kind "external" -}}
-  {{- range $c.engine.external.endpoints -}}{{- $engines = append $engines (include "marginal.urlPort" .) -}}{{- end -}}
-{{- end -}}
-{{- $downloads := include "marginal.downloads" $c -}}
+{{- $root := .root -}}{{- $v := .root.Values -}}{{- $c := .c -}}{{- $n := $v.networkPolicy -}}
+{{- $external := eq $c.engine.kind "external" -}}
+{{- $downloads := and $n.hub.enabled (include "marginal.downloads" $c) -}}
+{{- $more := get $n.extraEgress $c.component -}}
 ingress:
   - from:
       {{- include "marginal.peer" (dict "root" $root "component" "router") | nindent 6 }}
@@ -81,20 +104,23 @@ ingress:
   {{- with include "marginal.scraped" $v }}
   {{- nindent 2 . }}
   {{- end }}
-{{- if or $engines $downloads $v.telemetry.collector }}
+  {{- with get $n.extraIngress $c.component }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- if or $external $downloads $v.telemetry.collector $more }}
 egress:
   {{- include "marginal.toDns" $root | nindent 2 }}
-  {{- with $engines }}
-  {{- include "marginal.toPorts" (dict "peers" $c.engine.external.peers "ports" (uniq .)) | nindent 2 }}
+  {{- if $external }}
+  {{- include "marginal.toThere" (dict "there" $c.engine.external "urls" $c.engine.external.endpoints) | nindent 2 }}
   {{- end }}
   {{- if $downloads }}
-  - to:
-      - ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 169.254.0.0/16]}
-      - ipBlock: {cidr: "::/0", except: ["fc00::/7", "fe80::/10"]}
-    ports: [{protocol: TCP, port: 443}]
+  {{- include "marginal.toThere" (dict "there" (dict "peers" ($n.hub.peers | default (include "marginal.public" . | fromYamlArray)) "ports" $n.hub.ports)) | nindent 2 }}
   {{- end }}
   {{- with $v.telemetry.collector }}
-  {{- include "marginal.toPorts" (dict "peers" $v.networkPolicy.collector "ports" (list (include "marginal.urlPort" .))) | nindent 2 }}
+  {{- include "marginal.toThere" (dict "there" $n.collector "urls" (list .)) | nindent 2 }}
+  {{- end }}
+  {{- with $more }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- else }}
 egress: []
