@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from charts.rendering import EXAMPLES, Object, environment, example, of_kind, pods, rendered
+from engines.valkey import ValkeyProcess
+from marginal.ledger.valkey_link import open_client
 
 ANYWHERE = None
 ENGINES = (
@@ -184,8 +187,15 @@ def test_a_name_that_looks_like_a_number_stays_a_name() -> None:
     assert "7" in [one["metadata"]["name"] for one in of_kind(rendered(values), "ServiceAccount")]
 
 
-def test_the_user_of_a_store_is_in_its_address_and_its_password_is_not() -> None:
-    values = "valkey: {kind: external, url: 'valkeys://store:6380/2', user: 'us+er', passwordSecret: {name: password}}"
-    told = environment(pods(rendered(values))["marginal-router"])
-    assert told["MARGINAL_STORE"] == "valkeys://us%2Ber@store:6380/2"
-    assert told["MARGINAL_STORE_PASSWORD_FILE"] == "/etc/marginal/valkey/password"  # noqa: S105 (a path)
+async def test_a_router_logs_in_to_a_store_as_the_user_that_is_named(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("hunter2\n")
+    with ValkeyProcess() as server:
+        server.client().acl_setuser("us+er@team", enabled=True, passwords=["+hunter2"], commands=["+@all"], keys=["*"])
+        values = (
+            f"valkey: {{kind: external, url: '{server.url}', user: us+er@team, passwordSecret: {{name: password}}}}"
+        )
+        told = environment(pods(rendered(values))["marginal-router"])
+        assert told["MARGINAL_STORE_PASSWORD_FILE"] == "/etc/marginal/valkey/password"  # noqa: S105 (a path)
+        async with open_client(told["MARGINAL_STORE"], timeout_seconds=5.0, password_file=password) as client:
+            assert await client.execute_command("ACL", "WHOAMI") == "us+er@team"
