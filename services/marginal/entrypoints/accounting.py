@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marginal.entrypoints.steady import Clock, steady_clock
+from marginal.errors import ConfigurationError, InvalidRequest
 from marginal.ledger.accounts import Accounts
 from marginal.ledger.journal import DEFAULT_RULES, PASSING_RULES, Journal
 from marginal.ledger.leased import LeasedStore
@@ -15,7 +16,7 @@ from marginal.ledger.memory import MemoryStore
 from marginal.ledger.ports import Settled
 from marginal.ledger.retelling import EpochFile
 from marginal.ledger.slices import SHARE, FailureMode, Slices, overspend
-from marginal.ledger.valkey import ValkeyStore
+from marginal.ledger.valkey import NAME, ValkeyStore
 from marginal.ledger.valkey_link import open_client
 from marginal.pricing import NANOS_PER_UNIT
 from marginal.routing.ports import Recorder
@@ -31,10 +32,14 @@ DRAIN_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LedgerOptions:
-    """Where records go and where budgets are kept: `store` "" is this process, else a server's URL."""
+    """Where records go and where budgets are kept: `store` "" is this process, else a server's URL.
+
+    `store_name` tells apart who shares a server and nothing else.
+    """
 
     journal: Path | None = None
     store: str = ""
+    store_name: str = NAME
     store_ca: Path | None = None
     store_password: Path | None = None
     failure_mode: FailureMode = FailureMode.LEASE
@@ -107,7 +112,10 @@ async def _shared(
     clock: Clock,
 ) -> Accounts:
     client = open_client(options.store, ca_file=options.store_ca, password_file=options.store_password)
-    shared = await stack.enter_async_context(ValkeyStore(client))
+    try:
+        shared = await stack.enter_async_context(ValkeyStore(client, name=options.store_name))
+    except InvalidRequest as error:
+        raise ConfigurationError(f"--store-name {options.store_name}: {error.problem}") from None
     kept = EpochFile(directory / EPOCH_FILE if options.journal is not None else None)
     store = LeasedStore(
         shared,

@@ -66,13 +66,12 @@ KeepaliveSeconds = Annotated[
         help="Seconds of silence after which a caller is asked whether it is still there; a quarter is left to answer.",
     ),
 ]
-
 ScalerListen = Annotated[
     str,
     typer.Option(
         envvar="MARGINAL_SCALER_LISTEN",
         help="Address of KEDA's external scaler, which tells how much of each tier is wanted: by all routers with the"
-        " same --store, or by this one alone without a store. In plain text; by default there is none.",
+        " same --store and --store-name, or by this one alone without a store. In plain text; by default none.",
     ),
 ]
 
@@ -92,6 +91,14 @@ Store = Annotated[
         envvar="MARGINAL_STORE",
         help="Valkey server that keeps the budgets of several routers, as valkey://host:6379/0, or valkeys:// with TLS;"
         " by default each router keeps its own.",
+        rich_help_panel=LEDGER,
+    ),
+]
+StoreName = Annotated[
+    str,
+    typer.Option(
+        envvar="MARGINAL_STORE_NAME",
+        help="Whose budgets these are: routers with the same --store and another name share nothing.",
         rich_help_panel=LEDGER,
     ),
 ]

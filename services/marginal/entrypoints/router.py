@@ -102,6 +102,7 @@ def serve_router(
     max_calls: MaxCalls = 256,
     journal: options.JournalDirectory = None,
     store: options.Store = "",
+    store_name: options.StoreName = LEDGER.store_name,
     store_ca: options.StoreCa = None,
     store_password_file: options.StorePasswordFile = None,
     failure_mode: options.FailureModeOption = LEDGER.failure_mode,
@@ -133,7 +134,7 @@ def serve_router(
     tls = TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca)
     access = Access(TenantFiles(tenants_file, keys_file, trust_header=trust_tenant_header), tls, insecure=insecure)
     traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint, metrics_listen)
-    ledger = LedgerOptions(journal, store, store_ca, store_password_file, failure_mode, slice_share)
+    ledger = LedgerOptions(journal, store, store_name, store_ca, store_password_file, failure_mode, slice_share)
     targets = {Tier.SMALL: small, Tier.LARGE: large}
     listens = (admin_listen, scaler_listen)
     plan = Plan(settings, targets, policy_file, state_file, *listens, access, ledger, limits, max_calls, traces)

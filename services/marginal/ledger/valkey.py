@@ -19,6 +19,8 @@ from marginal.routing.holds import Ask, Grant, HoldState, Scope, Window
 from marginal.routing.records import DegradedReason
 from marginal.routing.tenants import TENANT
 
+NAME = "marginal"
+
 BATCH = 200
 """Holds per script: some milliseconds of the server, in which nobody else is served."""
 
@@ -50,7 +52,7 @@ class ValkeyStore:
         self,
         client: Valkey,
         *,
-        name: str = "marginal",
+        name: str = NAME,
         timeout_seconds: float = TIMEOUT_SECONDS,
         now: Callable[[], float] | None = None,
     ) -> None:

@@ -236,6 +236,27 @@ class TestCredentials:
                         await store.epoch()
                     assert CANARY not in str(away.value)
 
+    async def test_a_user_of_the_url_comes_in_with_the_password_of_a_file_and_needs_few_rights(
+        self, tmp_path: Path
+    ) -> None:
+        password_file = tmp_path / "password"
+        password_file.write_text(f"{CANARY}\n")
+        rights = ("~{marginal}:*", "~{marginal}", "+@read", "+@write", "+@scripting", "+time", "-@dangerous")
+        users = ("--user", "default", "off", "--user", "routers", "on", f">{CANARY}", *rights)
+        with ValkeyProcess(*users) as server:
+            url = f"valkey://routers@127.0.0.1:{server.port}/0"
+            async with open_valkey(url, password_file=password_file) as store:
+                store.join(await store.found("first"))
+                await TestKeys().lived(store)
+                await store.exchange_demand("router", "12")
+                assert await store.learned("default/thresholds") == "{}"
+                assert await store.balances(["acme"])
+            password_file.write_text("another")
+            for refused in (url, f"valkey://127.0.0.1:{server.port}/0", f"valkey://nobody@127.0.0.1:{server.port}/0"):
+                async with open_valkey(refused, password_file=password_file) as store:
+                    with pytest.raises(StoreAway, match="AuthenticationError"):
+                        await store.epoch()
+
     async def test_a_password_file_that_is_missing_is_a_store_that_is_away(
         self, server: ValkeyProcess, tmp_path: Path
     ) -> None:
@@ -319,13 +340,32 @@ class TestKeys:
         with pytest.raises(InvalidRequest):
             await store.reserve(ask(request_id), lease_seconds=LEASE)
 
-    async def test_deployments_with_other_names_do_not_see_each_other(
-        self, server: ValkeyProcess, store: ValkeyStore
-    ) -> None:
-        await store.reserve(ask("a"), lease_seconds=LEASE)
-        async with ValkeyStore(open_client(server.url), name="staging") as other:
+    async def test_deployments_with_other_names_share_nothing(self, server: ValkeyProcess) -> None:
+        budget = limited(month=150)
+        async with (
+            ValkeyStore(open_client(server.url), name="llm/marginal") as one,
+            ValkeyStore(open_client(server.url), name="llm/marginal-2") as other,
+        ):
+            one.join(await one.found("of-one"))
             assert await other.epoch() == ""
-            assert await other.balances() == []
+            other.join(await other.found("of-other"))
+            for store in (one, other):
+                await store.reserve(ask("a", full=100, budget=budget, key="k", fingerprint="f"), lease_seconds=LEASE)
+            await one.settle([Settled("a", "acme", 90, time.time(), key="k")])
+            assert await one.states(["a"]) == {"a": HoldState.SETTLED}
+            assert await other.states(["a"]) == {"a": HoldState.HELD}
+            assert ((await money(one))[2], (await money(other))[2]) == ((90, 0), (0, 100))
+            await one.save_learned("thresholds", "{}")
+            assert await other.learned("thresholds") is None
+            await one.exchange_demand("router", "12")
+            assert await other.exchange_demand("other-router", "0") == []
+        with server.client() as client:
+            assert {key.partition(":")[0] for key in client.scan_iter()} == {"{llm/marginal}", "{llm/marginal-2}"}
+
+    @pytest.mark.parametrize("name", ["", "{a}", "a b", "x" * 201])
+    def test_a_name_that_cannot_be_part_of_a_key_is_refused(self, name: str) -> None:
+        with pytest.raises(InvalidRequest):
+            ValkeyStore(open_client("valkey://127.0.0.1"), name=name)
 
 
 async def test_the_servers_clock_decides_and_not_the_routers(store: ValkeyStore) -> None:
