@@ -66,6 +66,16 @@ KeepaliveSeconds = Annotated[
         help="Seconds of silence after which a caller is asked whether it is still there; a quarter is left to answer.",
     ),
 ]
+ConnectionAgeSeconds = Annotated[
+    float,
+    typer.Option(
+        envvar="MARGINAL_CONNECTION_AGE_SECONDS",
+        min=0.0,
+        help="Age at which a caller is asked to connect anew, so that it comes to routers that were added; its calls"
+        " under way go on. 0 is never.",
+    ),
+]
+
 ScalerListen = Annotated[
     str,
     typer.Option(

@@ -36,7 +36,7 @@ from marginal.transport.admin import AdminServicer, serving_admin
 from marginal.transport.guard import Guard
 from marginal.transport.router_servicer import SERVICE, RouterServicer
 from marginal.transport.scaler import serving_scaler
-from marginal.transport.server import ServerSettings, serve
+from marginal.transport.server import AGE_SECONDS, ServerSettings, serve
 from marginal.transport.validation import Limits
 
 ADMIN_CALLS = 4
@@ -97,6 +97,7 @@ def serve_router(
     ] = LIMITS.deadline_seconds,
     stall_seconds: options.StallSeconds = LIMITS.stall_seconds,
     keepalive_seconds: options.KeepaliveSeconds = SERVER.keepalive_seconds,
+    connection_age_seconds: options.ConnectionAgeSeconds = AGE_SECONDS,
     grace_seconds: GraceSeconds = SERVER.grace_seconds,
     drain_seconds: DrainSeconds = SERVER.drain_seconds,
     max_calls: MaxCalls = 256,
@@ -128,6 +129,8 @@ def serve_router(
         drain_seconds=drain_seconds,
         grace_seconds=grace_seconds,
         keepalive_seconds=keepalive_seconds,
+        connection_age_seconds=connection_age_seconds,
+        longest_call_seconds=limits.deadline_seconds,
         reflection=reflection,
         health_listen=health_listen,
     )

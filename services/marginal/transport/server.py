@@ -26,17 +26,36 @@ KEEPALIVE_SECONDS = 20.0
 ANSWERED_SHARE = 0.25
 """A ping must be answered within this share of the time between two."""
 
+AGE_SECONDS = 300.0
+BEYOND_SECONDS = 60.0
+"""What an aged connection has beyond the longest call: new ones may begin on it until its caller has been told."""
+
+MOST_MILLISECONDS = 2**31 - 1
+
 
 def options(
-    guard: Guard, *, message_bytes: int, keepalive_seconds: float = KEEPALIVE_SECONDS
+    guard: Guard,
+    *,
+    message_bytes: int,
+    keepalive_seconds: float = KEEPALIVE_SECONDS,
+    connection_age_seconds: float = 0.0,
+    longest_call_seconds: float = 0.0,
 ) -> tuple[tuple[str, int], ...]:
     """The options of a server behind `guard` that takes messages of up to `message_bytes`.
 
     A caller that is silent for `keepalive_seconds` is asked whether it is still there, and left when it is not.
+    The ages are those of `ServerSettings`; gRPC makes each connection's up to a tenth longer or shorter.
     """
     every = round(1000 * keepalive_seconds)
     within = round(ANSWERED_SHARE * every)
+    aged: tuple[tuple[str, int], ...] = ()
+    if connection_age_seconds:
+        aged = (
+            ("grpc.max_connection_age_ms", _milliseconds(connection_age_seconds)),
+            ("grpc.max_connection_age_grace_ms", _milliseconds(longest_call_seconds + BEYOND_SECONDS)),
+        )
     return (
+        *aged,
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_concurrent_streams", STREAMS_PER_CALL * guard.max_calls),
@@ -49,6 +68,10 @@ def options(
     )
 
 
+def _milliseconds(seconds: float) -> int:
+    return round(min(1000 * seconds, MOST_MILLISECONDS))
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Where a server listens, and how it stops.
@@ -56,6 +79,10 @@ class ServerSettings:
     `drain_seconds`: new calls are still taken after health says NOT_SERVING. `grace_seconds`: streams in flight may go
     on. `settle_seconds`: their clean-up may take. `message_bytes`: the most one request may have on the wire.
     `keepalive_seconds`: see `options`. `health_listen`: where health is told without TLS as well, "" nowhere.
+
+    `connection_age_seconds`: a caller is then asked to connect anew, so that it comes to servers that were added; calls
+    under way go on, `longest_call_seconds` and a minute more, and only a health watch is ever cut. 0 is never, as for
+    model services: a router learns of every pod and has a connection to each, so it has nothing to connect anew for.
     """
 
     listen: str
@@ -64,6 +91,8 @@ class ServerSettings:
     grace_seconds: float = 30.0
     settle_seconds: float = 5.0
     keepalive_seconds: float = KEEPALIVE_SECONDS
+    connection_age_seconds: float = 0.0
+    longest_call_seconds: float = 0.0
     tls: ServerTls | None = None
     reflection: bool | None = None
     health_listen: str = ""
@@ -90,7 +119,13 @@ async def serve(
     What `until_ready` raises ends the server and is raised on. Raises ConfigurationError when the address cannot be
     had.
     """
-    own = options(guard, message_bytes=settings.message_bytes, keepalive_seconds=settings.keepalive_seconds)
+    own = options(
+        guard,
+        message_bytes=settings.message_bytes,
+        keepalive_seconds=settings.keepalive_seconds,
+        connection_age_seconds=settings.connection_age_seconds,
+        longest_call_seconds=settings.longest_call_seconds,
+    )
     server = grpc.aio.server(interceptors=[guard], options=own)
     register(server)
     told = Health(service)
