@@ -65,6 +65,7 @@
 {{- end }}
 {{- with include "marginal.valkeyUrl" $root }}
 - {name: MARGINAL_STORE, value: {{ . | quote }}}
+- {name: MARGINAL_STORE_NAME, value: "{{ $root.Release.Namespace }}/{{ include "marginal.fullname" $root }}"}
 - {name: MARGINAL_FAILURE_MODE, value: {{ $v.valkey.failureMode }}}
 {{- if not (kindIs "invalid" $v.valkey.sliceShare) }}
 - {name: MARGINAL_SLICE_SHARE, value: {{ $v.valkey.sliceShare | quote }}}
