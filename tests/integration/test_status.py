@@ -303,6 +303,14 @@ def test_the_worst_is_said_in_one_sentence(status: Status, wrong: str) -> None:
     assert what_is_wrong(status).startswith(wrong)
 
 
+@pytest.mark.parametrize("wanted", [0.0, 2.0])
+def test_what_could_not_be_asked_is_said_once(wanted: float) -> None:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(status_shown(replace(WELL, overview=None, unreachable="it is away", demand={Tier.LARGE: wanted})))
+    assert capture.get().count("it is away") == 1
+
+
 def test_it_fits_a_terminal() -> None:
     console = Console(width=80)
     with console.capture() as capture:

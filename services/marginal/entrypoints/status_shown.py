@@ -32,6 +32,8 @@ def status_shown(status: Status) -> RenderableType:
     money = list(_money(status))
     if money:
         parts += [Text(), bulleted(map(Text, money))]
+    if status.unreachable and status.unreachable not in wrong:
+        parts += [Text(), Text(f"what the router would tell is missing: {status.unreachable}", "yellow")]
     if status.warnings:
         parts += [Text(), Text("latest warnings", "bold"), _warnings(status)]
     return Group(*parts)
