@@ -28,6 +28,7 @@ TENANT = "search"
 WAYS = ("ca=/secrets/caller/ca.crt", "key=/secrets/caller/api-key")
 OWN: dict[str, Any] = {
     "telemetry": {"collector": ""},
+    "metrics": {"serviceMonitor": {"enabled": False}},
     "router": {"autoscaling": {"kind": "none"}, "journal": {"kind": "emptyDir"}, "resources": SMALL_PODS},
     "tiers": {
         "small": {"engine": {"embedded": {"model": TIMED["small"]}}, "autoscaling": {"maxReplicas": 2}},
@@ -44,7 +45,7 @@ OWN: dict[str, Any] = {
     },
     "valkey": {"own": {"storage": {"kind": "emptyDir"}, "resources": SMALL_PODS}},
 }
-"""Where it differs from the example: it needs no volumes, no collector and no big node, and scales within minutes."""
+"""Where it differs from the example: it needs no volumes, no Prometheus and no big node, and scales within minutes."""
 
 
 @dataclass
@@ -125,12 +126,13 @@ def production(release: Release, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_it_comes_up_and_is_tested_with_a_key(production: Production, figures: Figures) -> None:
-    told = production.release.test()
+    told, where = production.release.test(), production.release.namespace
+    eventually(lambda: len(where.ready("small")) == 2, seconds=120, what="a second small model, by KEDA")
+    eventually(lambda: production.status()["wrong"] == "nothing", seconds=60, what="nothing that is wrong")
     figures.tell("production", ready_seconds=production.ready_seconds, test=told, status=production.status())
     assert "Phase:          Succeeded" in told
     assert "by small" in told
-    assert production.status()["wrong"] == "nothing"
-    assert len(production.release.namespace.ready("router")) == 2
+    assert len(where.ready("router")) == 2
 
 
 def test_only_named_callers_get_through_and_only_with_a_key_over_tls(production: Production, figures: Figures) -> None:
