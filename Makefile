@@ -88,7 +88,7 @@ image-tars: $(UV) ## the same images as tars in TARS=.tools/images, for tests wh
 	  --output $(TARS)/$$image.tar; done
 
 kind-up: setup images ## a Kubernetes in Docker with Marginal in it; needs docker and kind
-	@kind get clusters --quiet | grep --quiet --line-regexp marginal \
+	@kind get clusters --quiet | grep --line-regexp marginal >/dev/null \
 	  || kind create cluster --config deploy/kind/cluster.yaml --wait 3m
 	@kind load docker-image --name marginal $(IMAGES:%=marginal/%:$(TAG))
 	@$(BIN)/helm upgrade --install marginal charts/marginal --kube-context kind-marginal --namespace marginal \
