@@ -79,6 +79,9 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_port = False
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        """Everywhere (`::`) is every IPv4 address where there is no IPv6, as it is to gRPC."""
+        if host == "::" and not socket.has_dualstack_ipv6():
+            host = "0.0.0.0"  # noqa: S104 (asked for)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family, _, _, _, address = found[0]
         self._places = threading.Semaphore(MOST_CLIENTS)
