@@ -1,6 +1,7 @@
 """What probes see: a program that lives though it is not ready, and health without TLS where a port is for that."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -109,6 +110,24 @@ async def test_a_program_that_drains_says_so_at_both_ports() -> None:
             told = asyncio.create_task(watch.read())
             await asyncio.sleep(0)
         assert (await told).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_all_addresses_of_either_kind_are_listened_on_at_both_ports() -> None:
+    ports, needs = [address.rpartition(":")[2] for address in addresses()], Dependencies()
+    needs.there.set()
+    listen, probed = (f"[::]:{port}" for port in ports)
+    hosts = ["127.0.0.1", "[::1]"] if _has_six() else ["127.0.0.1"]
+    async with running(ServerSettings(listen, grace_seconds=0.0, health_listen=probed), needs):
+        assert [await serving(f"{host}:{port}", SERVICE) for host in hosts for port in ports] == [True] * 2 * len(hosts)
+
+
+def _has_six() -> bool:
+    """Whether this machine speaks IPv6, with itself at least."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 async def test_an_address_that_is_taken_is_named_with_its_option() -> None:
