@@ -12,6 +12,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "marginal"
 GOLDEN = Path(__file__).parent / "golden"
+BUNDLED = ROOT / "services" / "marginal" / "policies.toml"
+"""What the programs have; the chart has a copy, since not every packager of charts follows links."""
 EXAMPLES = sorted(path.stem for path in (CHART / "examples").glob("*.yaml"))
 WITHOUT_SLEEP, CURRENT = "1.29.0", "1.35.0"
 """Kubernetes before pods could sleep by themselves, and now."""

@@ -1,10 +1,13 @@
-"""Writes the golden renders of the chart's examples anew: `make chart-golden`."""
+"""Writes what is derived from other files anew: the chart's policies and the golden renders, `make chart-golden`."""
 
-from charts.rendering import EXAMPLES, GOLDEN, example, manifest
+import shutil
+
+from charts.rendering import BUNDLED, CHART, EXAMPLES, GOLDEN, example, manifest
 
 
 def main() -> None:
-    """Replaces every file of the golden folder."""
+    """Replaces the chart's copy of the policies, and every file of the golden folder."""
+    shutil.copyfile(BUNDLED, CHART / "files" / "policies.toml")
     for path in GOLDEN.glob("*.yaml"):
         path.unlink()
     for name in EXAMPLES:

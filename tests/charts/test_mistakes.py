@@ -162,6 +162,50 @@ MISTAKES = {
         "tenants: '[search]'",
         "tenants: nothing is called search there; a tenant is [tenants.search]",
     ),
+    "one account made for all": (
+        "defaults: {serviceAccount: {name: models}}",
+        "tiers.small.serviceAccount.name: models is made for router already",
+    ),
+    "the account of everybody else": (
+        "router: {serviceAccount: {create: false}}",
+        "router.serviceAccount.name: missing, the namespace's default account would be let watch",
+    ),
+    "a digest of the test that is a tag": (
+        "test: {image: {digest: v1}}",
+        "test.image.digest: write it as sha256:",
+    ),
+    "a digest of Valkey that is a tag": (
+        "valkey: {own: {image: {digest: v1}}}",
+        "valkey.own.image.digest: write it as sha256:",
+    ),
+    "a pod that services would not find": (
+        "tiers: {large: {podLabels: {app.kubernetes.io/component: big}}}",
+        "tiers.large.podLabels: app.kubernetes.io/component is the chart's own",
+    ),
+    "a variable that the chart sets": (
+        "router: {env: [{name: MARGINAL_LISTEN, value: ':1'}]}",
+        "router.env: MARGINAL_LISTEN is set by the chart, or twice here",
+    ),
+    "a variable twice": (
+        "router: {env: [{name: A, value: b}, {name: A, value: c}]}",
+        "router.env: A is set by the chart, or twice here",
+    ),
+    "a home of the engine": (
+        "tiers: {large: {engine: {kind: sidecar, sidecar: {image: vllm, env: [{name: HOME, value: /}]}}}}",
+        "tiers.large.engine.sidecar.env: HOME is set by the chart, or twice here",
+    ),
+    "a variable without a name": ("defaults: {env: [{value: b}]}", "defaults.env.0: name is required"),
+    "a node that is never drained": (
+        "defaults: {disruption: {maxUnavailable: 0%}}",
+        "router.disruption.maxUnavailable: with 0 no node could ever be drained",
+    ),
+    "a rollout of a StatefulSet": (
+        "router: {journal: {kind: claim}, rollout: {maxSurge: 2}}",
+        "router.rollout: has no effect with router.journal.kind claim",
+    ),
+    "the router in the models' image": ("router: {image: null}", "router: image is required"),
+    "no tiers": ("tiers: null", "(root): tiers is required"),
+    "no engine anywhere": ("defaults: {engine: null}", "defaults: engine is required"),
     "a Valkey without a password": ("valkey: {kind: own}", "valkey.passwordSecret.name: missing"),
     "a Valkey's password in its URL": (
         "valkey: {kind: external, url: 'valkey://:hunter2@valkey:6379'}",

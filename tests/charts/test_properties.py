@@ -169,17 +169,17 @@ def test_each_workload_has_an_account_of_its_own(objects: Objects) -> None:
     assert all(one["automountServiceAccountToken"] is False for one in of_kind(objects, "ServiceAccount"))
 
 
-def test_disruptions_are_bounded_where_more_than_one_replica_is_kept_and_nowhere_else(objects: Objects) -> None:
-    least = {one["metadata"]["name"]: one["spec"].get("replicas", 0) for one in of_kind(objects, *WORKLOADS)}
+def test_disruptions_are_bounded_where_there_may_be_several_replicas_and_nowhere_else(objects: Objects) -> None:
+    most = {one["metadata"]["name"]: one["spec"].get("replicas", 0) for one in of_kind(objects, *WORKLOADS)}
     for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
-        least[scaler["metadata"]["name"]] = scaler["spec"]["minReplicas"]
+        most[scaler["metadata"]["name"]] = scaler["spec"]["maxReplicas"]
     for scaler in of_kind(objects, "ScaledObject"):
-        least[scaler["metadata"]["name"]] = scaler["spec"]["minReplicaCount"]
+        most[scaler["metadata"]["name"]] = scaler["spec"]["maxReplicaCount"]
     bounded = {one["metadata"]["name"] for one in of_kind(objects, "PodDisruptionBudget")}
-    assert bounded == {name for name, replicas in least.items() if replicas > 1}
+    assert bounded == {name for name, replicas in most.items() if replicas > 1}
 
 
-def test_a_rollout_is_given_as_long_as_its_pods_may_take_to_start(objects: Objects) -> None:
+def test_a_rollout_is_given_as_long_as_an_old_pod_may_stay_and_a_new_one_take_to_start(objects: Objects) -> None:
     for workload in of_kind(objects, "Deployment"):
         starting = sum(
             probe["periodSeconds"] * probe["failureThreshold"]
@@ -187,7 +187,8 @@ def test_a_rollout_is_given_as_long_as_its_pods_may_take_to_start(objects: Objec
             for probe in [container["startupProbe"]]
         )
         assert starting >= 600
-        assert workload["spec"]["progressDeadlineSeconds"] > starting
+        ending = workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert workload["spec"]["progressDeadlineSeconds"] > ending + starting
 
 
 def test_life_and_readiness_ask_for_different_things(objects: Objects) -> None:

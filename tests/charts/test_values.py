@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,19 @@ import click
 import pytest
 import typer
 
-from charts.rendering import CHART, EXAMPLES, ROOT, Object, environment, example, manifest, of_kind, pods, rendered
+from charts.rendering import (
+    BUNDLED,
+    CHART,
+    EXAMPLES,
+    Object,
+    Refused,
+    environment,
+    example,
+    manifest,
+    of_kind,
+    pods,
+    rendered,
+)
 from marginal.entrypoints import model, router
 from marginal.settings.policy_file import parse_policies
 from marginal.settings.tenant_file import tenants_file
@@ -33,6 +46,19 @@ tiers:
     shutdown: {preStopSeconds: 0}
     serviceAccount: {create: false}
 """
+SETTINGS = """
+policies: |
+  default = "default"
+  currency = "EUR"
+  prices = { small = { per_call = 0.001 }, large = { per_call = 0.01 } }
+  [policies.default]
+  version = "2"
+  score = "min_margin"
+  threshold = { rule = "fixed", value = 0.5 }
+tenants: |
+  [tenants.search]
+  per_second = 5
+"""
 
 
 def workload(values: str, component: str) -> Object:
@@ -55,7 +81,7 @@ def test_zero_false_and_nothing_of_a_tier_count_against_the_defaults() -> None:
 
 
 def test_a_change_of_policies_or_tenants_changes_no_pod() -> None:
-    before, after = rendered(), rendered("policies: changed\ntenants: changed")
+    before, after = rendered(), rendered(SETTINGS)
     assert pods(before) == pods(after)
     assert list(of_kind(before, "ConfigMap")) != list(of_kind(after, "ConfigMap"))
 
@@ -67,8 +93,21 @@ def test_a_new_chart_alone_changes_no_pod() -> None:
 
 
 def test_the_chart_brings_along_the_policies_that_the_program_has() -> None:
-    bundled = (ROOT / "services" / "marginal" / "policies.toml").read_text()
-    assert tomllib.loads(settings(rendered())["policies.toml"]) == tomllib.loads(bundled)
+    """`make chart-golden` copies them."""
+    brought = CHART / "files" / "policies.toml"
+    assert not brought.is_symlink()
+    assert brought.read_bytes() == BUNDLED.read_bytes()
+    assert tomllib.loads(settings(rendered())["policies.toml"]) == tomllib.loads(BUNDLED.read_text())
+
+
+def test_a_copy_of_the_chart_without_its_policies_installs_only_with_some(tmp_path: Path) -> None:
+    chart = shutil.copytree(CHART, tmp_path / "marginal")
+    (chart / "files" / "policies.toml").unlink()
+    with pytest.raises(
+        Refused, match=r"policies: missing, and this copy of the chart has lost its files/policies.toml"
+    ):
+        manifest(chart=chart)
+    assert "kind: Deployment" in manifest(example("external-openai"), chart=chart)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -153,52 +192,6 @@ def test_every_value_is_known_to_the_schema_and_has_a_word_on_it() -> None:
     top = re.findall(r"^(\w+):", text, re.MULTILINE)
     assert set(top) == schema["properties"].keys() - {"global"}
     assert len(re.findall("#", text)) > 2 * len(top)
-
-
-def test_without_keys_the_fence_is_the_namespace_and_the_notes_say_so(notes: "Notes") -> None:
-    [policy] = [one for one in of_kind(rendered(), "NetworkPolicy") if one["metadata"]["name"] == "marginal-router"]
-    assert policy["spec"]["ingress"][0]["from"] == [{"podSelector": {}}]
-    assert "No API keys: every pod of namespace marginal can call" in notes("")
-
-
-def test_the_notes_begin_with_a_call_that_can_be_typed(notes: "Notes") -> None:
-    assert "port-forward service/marginal-router 50051 &\n  marginal ask " in notes("")
-    assert "--api-key-file api-key --tls-ca ca.crt ask --target localhost:50051" in notes(example("production"))
-    assert "No API keys" not in notes(example("production"))
-
-
-def test_the_notes_say_who_may_fetch_metrics(notes: "Notes") -> None:
-    told = "metrics: port 9464 of every pod, /metrics, for "
-    assert told + "networkPolicy.scrapers; ServiceMonitor marginal\n" in notes(example("production"))
-    assert told + "everybody\n" in notes("{metrics: {enabled: true}, networkPolicy: {scrapers: []}}")
-    assert "metrics: " not in notes("")
-
-
-class Notes:
-    """Renders the notes, which `helm template` leaves out."""
-
-    def __init__(self, chart: Path) -> None:
-        self._chart = chart
-
-    def __call__(self, values: str) -> str:
-        [shown] = [
-            part for part in manifest(values, chart=self._chart).split("\n---\n") if "templates/shown.yaml" in part
-        ]
-        return json.loads(shown.partition("notes: ")[2])
-
-
-@pytest.fixture(scope="session")
-def notes(tmp_path_factory: pytest.TempPathFactory) -> Notes:
-    chart = tmp_path_factory.mktemp("charts") / "marginal"
-    for path in CHART.rglob("*"):
-        if path.is_file():
-            copy = chart / path.relative_to(CHART)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-    text = (chart / "templates" / "NOTES.txt").read_text()
-    shown = 'kind: Notes\nnotes: {{ include "shown" . | toJson }}\n'
-    (chart / "templates" / "shown.yaml").write_text('{{- define "shown" }}' + text + "{{ end -}}\n" + shown)
-    return Notes(chart)
 
 
 def settings(objects: tuple[Object, ...]) -> dict[str, str]:
