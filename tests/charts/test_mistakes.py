@@ -157,6 +157,10 @@ MISTAKES = {
         'policies: \'default = "a"\n\ncurrency = "USD"\n\n[prices]\n\n[policies.b]\'',
         'policies: default is "a", and there is no [policies.a]',
     ),
+    "policies that are a number": (
+        "policies: 'default = 1\n\ncurrency = \"USD\"\n\nprices = 2\n\npolicies = 3'",
+        'policies: default is "1", and there is no [policies.1]',
+    ),
     "tenants that are no TOML": ("tenants: per day 20", "tenants: no TOML, toml: line 1"),
     "a tenant beside the tenants": (
         "tenants: '[search]'",
@@ -234,7 +238,7 @@ MISTAKES = {
 }
 
 
-SECTIONS = {"access", "tls", "telemetry", "valkey", "networkPolicy", "route"}
+SECTIONS = {"image", "access", "tls", "telemetry", "metrics", "valkey", "networkPolicy", "route", "test"}
 
 
 def paths(values: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ...]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+import yaml
 
 from charts.rendering import (
     BUNDLED,
@@ -192,6 +193,12 @@ def test_every_value_is_known_to_the_schema_and_has_a_word_on_it() -> None:
     top = re.findall(r"^(\w+):", text, re.MULTILINE)
     assert set(top) == schema["properties"].keys() - {"global"}
     assert len(re.findall("#", text)) > 2 * len(top)
+
+
+def test_no_default_can_be_taken_away_unseen() -> None:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())["defaults"]
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["definitions"]["whole"]["required"] == list(defaults)
 
 
 def settings(objects: tuple[Object, ...]) -> dict[str, str]:
