@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from e2e.cluster import eventually
+from e2e.cluster import Namespace, eventually
 from e2e.figures import Figures, calls
 from e2e.releases import Release, merged
 
@@ -41,6 +41,29 @@ def test_a_pod_that_is_killed_takes_only_the_answers_it_had_begun(pair: Release,
     figures.tell(f"killed-{kind}", **seen, open_at_the_kill=len(open_then))
     assert seen["failed"] <= CALLERS, seen
     assert seen["failed_before_the_first_token"] == 0, seen
+
+
+def test_a_pod_that_is_told_to_end_while_its_program_starts_does_not_linger(pair: Release, figures: Figures) -> None:
+    where, kept = pair.namespace, pair.values
+    pair.put(merged(kept, {"tiers": {"large": {"shutdown": {"preStopSeconds": 0}}}}))
+    before = where.lives().keys()
+    where.kubectl("delete", "pod", where.ready("large")[0], "--wait=false")
+    [starting] = eventually(lambda: running(where) - before, seconds=60, what="a program that starts", every=0.1)
+    began = time.monotonic()
+    where.kubectl("delete", "pod", starting, "--timeout", "200s")
+    took = time.monotonic() - began
+    pair.put(kept)
+    figures.tell("ended-while-starting", seconds=took)
+    assert took < 30
+
+
+def running(where: Namespace) -> set[str]:
+    """The large models whose program has been started, ready or not."""
+    return {
+        pod["metadata"]["name"]
+        for pod in where.pods("large")
+        if any("running" in one["state"] for one in pod["status"].get("containerStatuses", ()))
+    }
 
 
 def test_values_scale_each_tier(pair: Release, figures: Figures) -> None:

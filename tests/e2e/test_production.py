@@ -33,12 +33,12 @@ OWN: dict[str, Any] = {
     "tiers": {
         "small": {"engine": {"embedded": {"model": TIMED["small"]}}, "autoscaling": {"maxReplicas": 2}},
         "large": {
-            "engine": {"embedded": {"model": TIMED["large"]}},
+            "engine": {"embedded": {"model": "scripted:tokens=40,delay_ms=50"}},
             "autoscaling": {
                 "maxReplicas": 2,
                 "cooldownSeconds": 40,
                 "pollingSeconds": 5,
-                "scaleDownStabilizationSeconds": 5,
+                "scaleDownStabilizationSeconds": 15,
                 "scaleDownPercentPerMinute": 100,
             },
         },
@@ -156,6 +156,7 @@ def test_two_routers_wake_the_large_tier_together_and_let_it_go(production: Prod
     routers = where.ready("router")
     with ExitStack() as stack:
         seen = [stack.enter_context(timeline(production.release, router)) for router in routers]
+        eventually(lambda: all(one.points for one in seen), seconds=60, what="demand from both routers")
         load = production.run("crowd", "large").started()
         eventually(lambda: len(where.ready("large")) == 2, seconds=180, what="two large models")
         busy = time.time()
@@ -165,6 +166,7 @@ def test_two_routers_wake_the_large_tier_together_and_let_it_go(production: Prod
         time.sleep(3)
     told = [steady(one, busy, busy + 5) for one in seen]
     waits = [(line["began"] - seen[0].began, line["first_seconds"]) for line in lines if line["first_seconds"]]
+    (figures.folder / "production-wakes-calls.json").write_text(json.dumps({"points": seen[0].points, "calls": lines}))
     draw_timeline(figures.folder / "production.png", seen[0].points, waits)
     figures.tell("production-wakes", steps=seen[0].steps(), demand_told=told, **calls(lines))
     assert not [line for line in lines if line["failed"] or line["degraded"]]
