@@ -94,8 +94,8 @@ class Scene:
         )
         self._asks = asks()
 
-    def replay(self) -> Iterator[Sequence[Settled]]:
-        yield list(self.journal.values())
+    def replay(self, since: float) -> Iterator[Sequence[Settled]]:
+        yield [one for one in self.journal.values() if one.admitted_at >= since]
 
     async def request(self, seen: Seen) -> None:
         tenant, ask = next(self._asks)

@@ -1,20 +1,22 @@
 """A router's ledger as its options say: in memory or shared through a server, with a journal behind it."""
 
+import math
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marginal.entrypoints.steady import Clock, steady_clock
 from marginal.errors import ConfigurationError, InvalidRequest
 from marginal.ledger.accounts import Accounts
-from marginal.ledger.journal import DEFAULT_RULES, PASSING_RULES, Journal
+from marginal.ledger.journal import DEFAULT_RULES, PASSING_RULES, Journal, JournalRules
 from marginal.ledger.leased import LeasedStore
 from marginal.ledger.memory import MemoryStore
 from marginal.ledger.ports import Settled
 from marginal.ledger.retelling import EpochFile
+from marginal.ledger.retention import KeepRules, Retention
 from marginal.ledger.slices import SHARE, FailureMode, Slices, overspend
 from marginal.ledger.valkey import NAME, ValkeyStore
 from marginal.ledger.valkey_link import open_client
@@ -23,11 +25,17 @@ from marginal.routing.ports import Recorder
 from marginal.routing.record_lines import record_fields
 from marginal.routing.tenants import Tenants
 from marginal.telemetry.logs import Log
+from marginal.telemetry.metrics import Metrics
 
 Share = Callable[[ValkeyStore], AbstractAsyncContextManager[None]]
 EPOCH_FILE = "epoch"
 UNKEPT = "cost records are kept in the log only, and budgets begin anew with every start: give --journal"
 DRAIN_SECONDS = 5.0
+JOURNAL_DAYS = 35
+"""A month can be billed for some days after its end."""
+
+FILES = 16
+"""How many files a journal of bounded size has: one is deleted at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class LedgerOptions:
     store_password: Path | None = None
     failure_mode: FailureMode = FailureMode.LEASE
     slice_share: float = SHARE
+    journal_days: int = JOURNAL_DAYS
+    journal_bytes: int = 0
 
 
 @asynccontextmanager
@@ -55,6 +65,7 @@ async def accounting(
     share: Share,
     recorder: Recorder,
     log: Log,
+    metrics: Metrics,
 ) -> AsyncIterator[Accounts]:
     """The ledger of one router, recovered from its journal. Raises ConfigurationError naming the option.
 
@@ -65,7 +76,7 @@ async def accounting(
         if directory is None:
             log.warning(UNKEPT)
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marginal-journal-")))
-        rules = DEFAULT_RULES if options.journal is not None else PASSING_RULES
+        rules = _rules(options)
         journal = Journal(directory, tell=lambda sentence: log.warning(sentence), rules=rules)
         await stack.enter_async_context(journal.running())
         clock = steady_clock()
@@ -83,9 +94,11 @@ async def accounting(
 
         if not options.store:
             memory = MemoryStore(clock)
-            ledger = accounts(memory, lambda settled: memory.book.settle(settled, clock()))
+            ledger, told_until = accounts(memory, lambda settled: memory.book.settle(settled, clock())), _always
         else:
-            ledger = await _shared(options, directory, tenants(), currency, accounts, share, stack, log, clock)
+            ledger, told_until = await _shared(
+                options, directory, tenants(), currency, accounts, share, stack, log, clock
+            )
         recovery = await ledger.recover()
         if recovery.lines:
             log.info(
@@ -97,7 +110,32 @@ async def accounting(
                 recovered_nanos=recovery.recovered_nanos,
             )
         await stack.enter_async_context(ledger.running())
+        if options.journal is not None:
+            retention = Retention(
+                directory,
+                KeepRules(options.journal_days, options.journal_bytes, rules.file_bytes),
+                needed_from=lambda: ledger.needed_from,
+                told_until=lambda: min(ledger.told_until, told_until()),
+                log=log,
+                clock=clock,
+                sized=metrics.journal,
+            )
+            await stack.enter_async_context(retention.running())
         yield ledger
+
+
+def _rules(options: LedgerOptions) -> JournalRules:
+    if options.journal is None:
+        return PASSING_RULES
+    most = DEFAULT_RULES.file_bytes
+    return replace(
+        DEFAULT_RULES, file_bytes=min(most, options.journal_bytes // FILES) if options.journal_bytes else most
+    )
+
+
+def _always() -> float:
+    """A store in this process has every record at once."""
+    return math.inf
 
 
 async def _shared(
@@ -110,7 +148,7 @@ async def _shared(
     stack: AsyncExitStack,
     log: Log,
     clock: Clock,
-) -> Accounts:
+) -> tuple[Accounts, Callable[[], float]]:
     client = open_client(options.store, ca_file=options.store_ca, password_file=options.store_password)
     try:
         shared = await stack.enter_async_context(ValkeyStore(client, name=options.store_name))
@@ -119,14 +157,14 @@ async def _shared(
     kept = EpochFile(directory / EPOCH_FILE if options.journal is not None else None)
     store = LeasedStore(
         shared,
-        lambda: ledger.replay(),
+        lambda since: ledger.replay(since),
         kept,
         slices=Slices(options.failure_mode, options.slice_share),
         log=log,
         clock=clock,
         ticks=time.monotonic,
     )
-    ledger = accounts(store, None)
+    ledger: Accounts = accounts(store, None)
     budgets = [rules.budget for rules in (*tenants.by_name.values(), tenants.others)]
     most = overspend(budgets, options.failure_mode, share=options.slice_share)
     log.info(
@@ -137,4 +175,4 @@ async def _shared(
     await stack.enter_async_context(store.running())
     await stack.enter_async_context(share(shared))
     stack.push_async_callback(store.drained, DRAIN_SECONDS)
-    return ledger
+    return ledger, lambda: store.told_until

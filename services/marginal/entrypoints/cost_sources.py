@@ -14,6 +14,7 @@ from marginal.entrypoints.progress import counted
 from marginal.entrypoints.services import JOURNAL
 from marginal.errors import ConfigurationError, ModelFault
 from marginal.ledger.journal_costs import Watch, files_since, journal_costs, journal_record
+from marginal.ledger.journal_files import bytes_of
 from marginal.routing.spending import CostQuery, CostSummary
 
 SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -81,7 +82,7 @@ def _reading(
 ) -> Iterator[tuple[Sequence[Path], Watch]]:
     try:
         files = files_since(directories, since)
-        total = sum(path.stat().st_size for path in files)
+        total = bytes_of(files)
         with counted(progress, total=-(-total // STEP_BYTES), verb="read") as tell:
             yield files, _megabytes(tell)
     except OSError as error:

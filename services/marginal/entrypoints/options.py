@@ -95,6 +95,25 @@ JournalDirectory = Annotated[
         rich_help_panel=LEDGER,
     ),
 ]
+JournalDays = Annotated[
+    int,
+    typer.Option(
+        envvar="MARGINAL_JOURNAL_DAYS",
+        min=1,
+        help="Days after which files of --journal are deleted; budgets stay exact.",
+        rich_help_panel=LEDGER,
+    ),
+]
+JournalBytes = Annotated[
+    int,
+    typer.Option(
+        envvar="MARGINAL_JOURNAL_BYTES",
+        min=0,
+        help="The most bytes that --journal may have: the oldest files are deleted sooner then, budgets stay exact."
+        " 0 is any number.",
+        rich_help_panel=LEDGER,
+    ),
+]
 Store = Annotated[
     str,
     typer.Option(

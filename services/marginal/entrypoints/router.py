@@ -102,6 +102,8 @@ def serve_router(
     drain_seconds: DrainSeconds = SERVER.drain_seconds,
     max_calls: MaxCalls = 256,
     journal: options.JournalDirectory = None,
+    journal_days: options.JournalDays = LEDGER.journal_days,
+    journal_bytes: options.JournalBytes = LEDGER.journal_bytes,
     store: options.Store = "",
     store_name: options.StoreName = LEDGER.store_name,
     store_ca: options.StoreCa = None,
@@ -137,7 +139,17 @@ def serve_router(
     tls = TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca)
     access = Access(TenantFiles(tenants_file, keys_file, trust_header=trust_tenant_header), tls, insecure=insecure)
     traces = TraceOptions(trace_exporter, trace_file, otlp_endpoint, metrics_listen)
-    ledger = LedgerOptions(journal, store, store_name, store_ca, store_password_file, failure_mode, slice_share)
+    ledger = LedgerOptions(
+        journal,
+        store,
+        store_name,
+        store_ca,
+        store_password_file,
+        failure_mode,
+        slice_share,
+        journal_days=journal_days,
+        journal_bytes=journal_bytes,
+    )
     targets = {Tier.SMALL: small, Tier.LARGE: large}
     listens = (admin_listen, scaler_listen)
     plan = Plan(settings, targets, policy_file, state_file, *listens, access, ledger, limits, max_calls, traces)
@@ -163,6 +175,7 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             share=both(keeper.sharing, scaling.sharing),
             recorder=recorder,
             log=own.log,
+            metrics=metrics,
         )
         admin_guard, scaler_guard = (
             Guard(tracer, max_calls=n, trust_baggage=False) for n in (ADMIN_CALLS, SCALER_CALLS)

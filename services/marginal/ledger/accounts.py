@@ -6,6 +6,7 @@ routers that died.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -48,6 +49,7 @@ DEFAULT_RULES = AccountRules()
 @dataclass(slots=True)
 class _Hold:
     request: Admitted
+    file: int
     mark: int = 0
     told: int = 0
     seen: bool = False
@@ -107,6 +109,16 @@ class Accounts:
         """Where the journal is."""
         return self._journal.directory
 
+    @property
+    def needed_from(self) -> int:
+        """The first file that has, or may get, a line of a request under way."""
+        return min([self._journal.synced_before, *(hold.file for hold in self._open.values())])
+
+    @property
+    def told_until(self) -> float:
+        """The store has been given every record of a request admitted before then, in seconds since the Unix epoch."""
+        return min((one.admitted_at for one in self._unsettled.values()), default=math.inf)
+
     async def balances(self, tenants: Sequence[str] = ()) -> Sequence[Balance]:
         """As the store's. Raises StoreAway."""
         return await self._store.balances(tenants)
@@ -122,7 +134,7 @@ class Accounts:
             grant = replace(grant, scope=Scope.SMALL, blocked=grant.blocked or DegradedReason.LEDGER_WRITE)
         if ask.request_id not in self._open:
             request = admitted(ask, grant)
-            self._open[ask.request_id] = _Hold(request)
+            self._open[ask.request_id] = _Hold(request, self._journal.number)
             self._journal.append(admitted_line(request))
         return grant
 
@@ -166,12 +178,13 @@ class Accounts:
             told=self._told,
         )
 
-    def replay(self) -> Iterator[Sequence[Settled]]:
-        """What a store that came back empty must hear: the month's records, and every hold that is still open.
+    def replay(self, since: float) -> Iterator[Sequence[Settled]]:
+        """What a store must hear that lacks what was admitted since then, 0 for one that came back empty: the month's
+        records, and every hold that is still open.
 
-        May be read in a thread. Raises OSError.
+        May be read in a thread. Raises OSError, ConfigurationError.
         """
-        yield from replay(self._journal.directory, self._clock())
+        yield from replay(self._journal.directory, self._clock(), since=since)
         holds = [hold for hold in list(self._open.values()) if hold.counted is None]
         yield [
             Settled(one.request_id, one.tenant, one.held_nanos, one.at, answered=False, final=False, key=one.key)

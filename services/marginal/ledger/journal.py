@@ -5,8 +5,6 @@ disk. While the disk takes nothing, lines are kept in memory, in order, and writ
 """
 
 import asyncio
-import fcntl
-import json
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_json
-
 from marginal.errors import ConfigurationError
-from marginal.ledger.journal_files import cut_torn_end, journal_file, journal_files, journal_number
+from marginal.ledger.journal_files import cut_torn_end, journal_file, journal_files, journal_number, locked
+from marginal.ledger.journal_lines import again_line, encoded
+from marginal.ledger.sums import read_sums
 
 Tell = Callable[[str], None]
 """Takes a sentence for the operator."""
@@ -60,6 +58,7 @@ class Journal:
         self._waiting: deque[bytes] = deque()
         self._unsynced: deque[bytes] = deque()
         self._taken = self._synced = 0
+        self._again = self._since = 0
         self._commit: asyncio.Task[None] | None = None
         self._retired: list[int] = []
         self._file = -1
@@ -67,11 +66,14 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._directory = -1
         try:
-            self._directory = _locked(directory)
+            self._directory = locked(directory)
             self._number, self._size = self._found()
         except OSError as error:
             self.close()
             raise ConfigurationError(f"journal: {directory}: {error.strerror}: give a directory to write to") from None
+        except ConfigurationError:
+            self.close()
+            raise
         self._write_waiting()
 
     @property
@@ -84,9 +86,19 @@ class Journal:
         """How many lines are in memory only."""
         return len(self._waiting)
 
+    @property
+    def number(self) -> int:
+        """The file that is written now; a line that is taken now is in it or in a later one."""
+        return self._number
+
+    @property
+    def synced_before(self) -> int:
+        """Files with a lower number are on the disk for good, and none of their lines is written again."""
+        return min(self._since or self._number, self._number - len(self._retired))
+
     def append(self, line: Mapping[str, Any]) -> None:
         """Takes a line; it survives this process when this returns, unless the journal is not writable."""
-        self._waiting.append(_encoded(line))
+        self._waiting.append(encoded(line))
         self._taken += 1
         if self.writable:
             self._write_waiting()
@@ -128,9 +140,9 @@ class Journal:
 
     def _found(self) -> tuple[int, int]:
         """The number and the size of the file to go on with."""
-        files = journal_files(self.directory)
-        if not files:
-            return 1, 0
+        files, upto = journal_files(self.directory), read_sums(self.directory).upto
+        if not files or journal_number(files[-1]) <= upto:
+            return upto + 1, 0
         cut = cut_torn_end(files[-1])
         if cut:
             self._tell(f"the journal's end was torn: {cut} bytes of an unfinished line were cut off {files[-1].name}")
@@ -143,6 +155,7 @@ class Journal:
             while self._waiting:
                 self._write(self._waiting[0])
                 self._unsynced.append(self._waiting.popleft())
+                self._again = max(0, self._again - 1)
         except OSError as error:
             self._failed(error)
         else:
@@ -151,7 +164,7 @@ class Journal:
                 self._tell("the journal can be written again, and nothing was lost")
 
     def _write(self, line: bytes) -> None:
-        if self._size and self._size + len(line) > self._rules.file_bytes:
+        if self._size and not self._again and self._size + len(line) > self._rules.file_bytes:
             self._next_file()
         try:
             # a disk that fills up takes part of a line and says so only when asked to take the rest
@@ -202,6 +215,7 @@ class Journal:
         else:
             self._synced = upto
             self._is_listed = file == self._file
+            self._since = self._since if self._again else 0
             for _ in range(lines):
                 self._unsynced.popleft()
             for descriptor in retired:
@@ -213,10 +227,14 @@ class Journal:
     def _lost_trust(self, error: OSError) -> None:
         """After a failed sync nobody knows what the disk has: all since the last good one is written again elsewhere.
 
-        Lines that are there twice do no harm: the last one of a request counts.
+        Lines that are there twice do no harm: the last one of a request counts. All of them go into one file, which
+        says so, and from when.
         """
         self._failed(error)
+        self._since = self.synced_before
+        self._again += 1 + len(self._unsynced)
         self._waiting.extendleft(reversed(self._unsynced))
+        self._waiting.appendleft(encoded(again_line(self._since)))
         self._unsynced.clear()
         for descriptor in (*self._retired, self._file):
             with suppress(OSError):
@@ -230,24 +248,3 @@ def _sync_all(files: tuple[int, ...], directory: int) -> None:
         os.fdatasync(descriptor)
     if directory >= 0:
         os.fsync(directory)
-
-
-def _locked(directory: Path) -> int:
-    """The open directory, locked as long as it is open."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"journal: {directory}: another router writes here: give every router a directory of its own"
-        ) from None
-    return descriptor
-
-
-def _encoded(line: Mapping[str, Any]) -> bytes:
-    try:
-        return to_json(line, inf_nan_mode="null") + b"\n"
-    except ValueError:
-        return json.dumps(dict(line), default=str, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

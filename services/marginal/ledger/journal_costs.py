@@ -1,9 +1,11 @@
 """What journals say that requests have cost, read once: a record that a surer one replaces is taken back again.
 
-Memory is about 200 bytes per request and never a record.
+Memory is about 200 bytes per request, and the records that a surer one may replace. A file that is deleted meanwhile is
+passed over.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from pydantic_core import from_json
 from marginal.ledger.costs import CostTally
 from marginal.ledger.journal_files import journal_files
 from marginal.ledger.journal_lines import ADMITTED, COST_RECORD, PROGRESS, check_record
-from marginal.ledger.reading import sureness
+from marginal.ledger.reading import SUREST, sureness
 from marginal.routing.spending import CostQuery, CostSummary
 
 SKEW_SECONDS = 3_600.0
@@ -36,6 +38,7 @@ def files_since(directories: Sequence[Path], since: float | None) -> Sequence[Pa
 def journal_costs(files: Sequence[Path], query: CostQuery, *, watch: Watch = lambda _: None) -> CostSummary:
     """Sums up the final record of every request. Raises OSError."""
     tally, best, damaged = CostTally(query), dict[str, tuple[int, int]](), 0
+    unsure: dict[str, Mapping[str, Any]] = {}
     for place, text in _lines(files, watch):
         begins = text[:_BEGINS]
         if _RECORD not in begins:
@@ -44,13 +47,18 @@ def journal_costs(files: Sequence[Path], query: CostQuery, *, watch: Watch = lam
         try:
             line = from_json(text)
             check_record(line)
-            found = sureness(line), place
-            before = best.get(line["request_id"])
+            request_id, found = line["request_id"], (sureness(line), place)
+            before = best.get(request_id)
             if before is None or found > before:
+                earlier = unsure.pop(request_id, None)
+                if before is not None and earlier is None and (earlier := _line_at(files, before[1])) is None:
+                    continue  # it was sure, and its file is deleted by now: this one says the same
                 tally.add(line)
-                best[line["request_id"]] = found
-                if before is not None:
-                    tally.take_back(_line_at(files, before[1]))
+                best[request_id] = found
+                if found[0] < SUREST:
+                    unsure[request_id] = line
+                if earlier is not None:
+                    tally.take_back(earlier)
         except (ValueError, TypeError, KeyError):
             damaged += 1
     return tally.summary(damaged=damaged)
@@ -76,7 +84,7 @@ def _lines(files: Sequence[Path], watch: Watch) -> Iterator[tuple[int, bytes]]:
     """Every line with its place, later ones with a greater one."""
     for number, path in enumerate(files):
         offset, told = 0, 0
-        with path.open("rb") as file:
+        with suppress(FileNotFoundError), path.open("rb") as file:
             for text in file:
                 yield number << _OFFSET_BITS | offset, text
                 offset += len(text)
@@ -86,10 +94,14 @@ def _lines(files: Sequence[Path], watch: Watch) -> Iterator[tuple[int, bytes]]:
         watch(offset - told)
 
 
-def _line_at(files: Sequence[Path], place: int) -> Mapping[str, Any]:
-    with files[place >> _OFFSET_BITS].open("rb") as file:
-        file.seek(place & ((1 << _OFFSET_BITS) - 1))
-        line: Mapping[str, Any] = from_json(file.readline())
+def _line_at(files: Sequence[Path], place: int) -> Mapping[str, Any] | None:
+    """The line at a place, None when its file is deleted by now."""
+    try:
+        with files[place >> _OFFSET_BITS].open("rb") as file:
+            file.seek(place & ((1 << _OFFSET_BITS) - 1))
+            line: Mapping[str, Any] = from_json(file.readline())
+    except FileNotFoundError:
+        return None
     return line
 
 

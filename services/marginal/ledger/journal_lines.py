@@ -1,13 +1,16 @@
-"""The lines of a journal, written and read: `admitted`, `progress` and `cost_record`.
+"""The lines of a journal, written and read: `admitted`, `progress`, `cost_record` and `again`.
 
 An `admitted` line comes before anything is spent, `progress` lines say what open requests have cost so far, and a
 `cost_record` line is all that finance needs of one request: the fields of its record, and what a store must be told of
-it.
+it. An `again` line begins a file that may have lines again which are in files before it.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic_core import to_json
 
 from marginal.ledger.ports import Settled
 from marginal.routing.holds import Ask, Grant
@@ -16,6 +19,7 @@ from marginal.routing.records import CostRecord, Settlement
 ADMITTED = "admitted"
 PROGRESS = "progress"
 COST_RECORD = "cost_record"
+AGAIN = "again"
 
 LOST = "RouterLost"
 """The error of a request whose router died on it."""
@@ -78,6 +82,19 @@ def progress_line(marks: Mapping[str, int], at: float) -> Mapping[str, Any]:
 def marks_from(line: Mapping[str, Any]) -> Mapping[str, int]:
     """Reads the line again. Raises KeyError, AttributeError, TypeError, ValueError."""
     return {request_id: int(nanos) for request_id, nanos in line["marks"].items()}
+
+
+def again_line(since: int) -> Mapping[str, Any]:
+    """The first line of a file in which lines of the files from that number on may be again."""
+    return {"event": AGAIN, "since": since}
+
+
+def encoded(line: Mapping[str, Any]) -> bytes:
+    """The line as it is in a file, whatever it holds."""
+    try:
+        return to_json(line, inf_nan_mode="null") + b"\n"
+    except ValueError:
+        return json.dumps(dict(line), default=str, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def record_line(record: CostRecord, fields: Fields, *, key: str = "") -> Mapping[str, Any]:

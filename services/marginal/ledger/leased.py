@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from marginal.errors import LedgerUnavailable
 from marginal.ledger.breaker import Breaker, State, Transition
 from marginal.ledger.known_keys import KnownKeys
-from marginal.ledger.outbox import BATCH, Outbox
+from marginal.ledger.outbox import BATCH, RECALL_SECONDS, Outbox
 from marginal.ledger.ports import Balance, Expired, Settled, SharedStore, StoreAway, StoreEmptied
 from marginal.ledger.retelling import EpochFile, Replay, retell
 from marginal.ledger.slices import Slices
@@ -81,7 +81,7 @@ class LeasedStore:
         self._look_seconds = look_seconds
         self._breaker = Breaker(self._tell, closed=False)
         self._kept = epochs
-        self._known = False
+        self._known = self._retelling = False
         self._said: str | None = None
         self._sending = asyncio.Lock()
         self._joined, self._opened, self._looked, self._filled = (asyncio.Event() for _ in range(4))
@@ -90,6 +90,15 @@ class LeasedStore:
     def joined(self) -> bool:
         """Whether the store is asked now."""
         return self._breaker.closed
+
+    @property
+    def told_until(self) -> float:
+        """The store has every record of a request admitted before then, in seconds since the Unix epoch, and has had
+        it for so long that no failover loses it.
+        """
+        if not self.joined or self._retelling or self._outbox.spilled is not None:
+            return 0.0
+        return min(self._outbox.oldest, self._clock() - RECALL_SECONDS)
 
     async def reserve(self, ask: Ask, *, lease_seconds: float) -> Grant:
         """Asks the store, or lends from the tenant's slice; raises LedgerUnavailable when nothing is left of that.
@@ -218,13 +227,15 @@ class LeasedStore:
         await self._shared.acknowledge(NOTHING)  # a store that is full, or another's replica, refuses writes only
 
     async def _retell(self, *, since: float) -> None:
-        self._outbox.spilled = None
+        self._outbox.spilled, self._retelling = None, True
         try:
             async for told in retell(self._shared, self._replay, since=since):
                 self._slices.told(one.request_id for one in told if one.final)
         except BaseException:
             self._outbox.spill(since)
             raise
+        finally:
+            self._retelling = False
 
     async def _flush(self) -> None:
         """Sends what is there now: what comes meanwhile may come faster than it can be sent."""

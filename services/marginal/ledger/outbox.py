@@ -6,6 +6,7 @@ from there. What was sent in the last RECALL_SECONDS is remembered, since a stor
 `now` is in seconds of any clock.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self._settled) + len(self._marks) + len(self._acknowledged) + (self.spilled is not None)
+
+    @property
+    def oldest(self) -> float:
+        """When the first of the records that wait was admitted; infinity when none waits."""
+        return min((one.admitted_at for one in self._settled.values()), default=math.inf)
 
     def settle(self, settled: Iterable[Settled]) -> None:
         """Puts records in; one that is final is not replaced by one that is not."""

@@ -1,4 +1,4 @@
-"""Reads journals again: one final record per request, those that never got one, and what they had cost by then.
+"""Reads journals again: one final record per request, and those that never got one.
 
 Two passes, so that memory is about 200 bytes per request and never a record: the first finds which line of a request
 counts, the second reads those lines. A line that cannot be understood is passed over and counted.
@@ -30,12 +30,15 @@ _PLACE = (1 << _PLACE_BITS) - 1
 """Where a line is: the file and its offset there. What a request's record is worth stands above that in one number."""
 
 _OPEN = 2
-_SURENESS = {Settlement.EXPIRED.value: 1, Settlement.RECOVERED.value: 3, Settlement.SETTLED.value: 4}
+SUREST = 4
+"""What a record is worth that no other kind replaces."""
+
+_SURENESS = {Settlement.EXPIRED.value: 1, Settlement.RECOVERED.value: 3, Settlement.SETTLED.value: SUREST}
 
 
 @dataclass(slots=True)
 class Reading:
-    """What journals tell: `unfinished` are requests without a last record, `marks` what those had cost, in nano-units.
+    """What journals tell: `unfinished` are requests without a last record.
 
     A request that was answered before its shadow attempt ended is unfinished too, and has a record all the same.
     """
@@ -43,7 +46,6 @@ class Reading:
     lines: int = 0
     damaged: int = 0
     unfinished: dict[str, Admitted] = field(default_factory=dict)
-    marks: dict[str, int] = field(default_factory=dict)
     _files: list[Path] = field(default_factory=list)
     _best: dict[str, int] = field(default_factory=dict)
 
@@ -51,10 +53,6 @@ class Reading:
     def records(self) -> int:
         """How many requests have a record."""
         return len(self._best)
-
-    def has_record(self, request_id: str) -> bool:
-        """Whether a request has a record."""
-        return request_id in self._best
 
     def final_records(self) -> Iterator[Mapping[str, Any]]:
         """The record lines that count, one per request, in the order of the files. Raises OSError."""
@@ -67,14 +65,6 @@ class Reading:
                     file.seek(places[at] - (number << _OFFSET_BITS))
                     yield from_json(file.readline())
                     at += 1
-
-    def record(self, request_id: str) -> Mapping[str, Any]:
-        """The record line of one request. Raises KeyError when it has none, OSError."""
-        place = self._best[request_id] & _PLACE
-        with self._files[place >> _OFFSET_BITS].open("rb") as file:
-            file.seek(place & ((1 << _OFFSET_BITS) - 1))
-            line: Mapping[str, Any] = from_json(file.readline())
-        return line
 
     def take(self, path: Path) -> None:
         """Reads one more file, later than those before in its directory. Raises OSError."""
@@ -98,9 +88,7 @@ class Reading:
             if self._best.get(request.request_id, 0) >> _PLACE_BITS in (0, _OPEN):
                 self.unfinished[request.request_id] = request
         elif event == PROGRESS:
-            for request_id, nanos in marks_from(line).items():
-                if request_id in self.unfinished:
-                    self.marks[request_id] = max(nanos, self.marks.get(request_id, 0))
+            marks_from(line)
 
     def _take_record(self, line: Mapping[str, Any], place: int) -> None:
         check_record(line)
@@ -110,7 +98,6 @@ class Reading:
             self._best[request_id] = found
         if not is_open:
             self.unfinished.pop(request_id, None)
-            self.marks.pop(request_id, None)
 
 
 def sureness(line: Mapping[str, Any]) -> int:
@@ -118,14 +105,14 @@ def sureness(line: Mapping[str, Any]) -> int:
     return _OPEN if line.get("open", False) else _SURENESS[line["settlement"]]
 
 
-def read_journals(directories: Sequence[Path], *, since: float = 0.0) -> Reading:
-    """Reads one or several routers' journals, without the files that were last written before `since`.
+def read_journals(directories: Sequence[Path]) -> Reading:
+    """Reads one or several routers' journals.
 
     Of several records of a request a SETTLED one counts before a RECOVERED one before an EXPIRED one, and of the
     same kind the last. Raises OSError.
     """
     reading = Reading()
     for directory in directories:
-        for path in journal_files(directory, since=since):
+        for path in journal_files(directory):
             reading.take(path)
     return reading

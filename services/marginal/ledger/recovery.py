@@ -7,13 +7,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from marginal.ledger.journal import Journal
-from marginal.ledger.journal_files import last_written
+from marginal.ledger.journal_files import journal_files, journal_number, last_written
 from marginal.ledger.journal_lines import (
     Admitted,
     Fields,
@@ -23,7 +21,9 @@ from marginal.ledger.journal_lines import (
     settled_from,
 )
 from marginal.ledger.ports import REMEMBERED_SECONDS, Settled, Store, StoreAway
-from marginal.ledger.reading import Reading, read_journals
+from marginal.ledger.scan import Scan
+from marginal.ledger.sums import Sums, read_sums
+from marginal.routing.holds import Window
 from marginal.routing.records import CostRecord, Settlement
 
 BATCH = 500
@@ -60,15 +60,17 @@ async def recover(
     in seconds since the Unix epoch. `told` takes the records that are written here. Raises OSError when the journal
     cannot be read.
     """
-    reading = await asyncio.to_thread(_read, journal.directory, now)
+    scan, sums = Scan(), await asyncio.to_thread(read_sums, journal.directory)
     since = now - KNOWN_SECONDS if shared else _begin(now)
-    unfinished = list(reading.unfinished.values())
+    count = 0 if shared else await _tell(store, sums.settled())
+    count += await _tell(store, _since(since, scan.finished(_files(journal.directory, sums, now))))
+    unfinished = list(scan.unfinished.values())
     by_store = await _charged(store, unfinished)
     recovered: dict[str, Settled] = {}
     for request in unfinished:
-        nanos = _charge(request, reading, by_store)
-        if reading.has_record(request.request_id):
-            line = after_its_shadow(reading.record(request.request_id), nanos)
+        nanos, answered = _charge(request, scan, by_store), scan.answered.get(request.request_id)
+        if answered is not None:
+            line = after_its_shadow(answered, nanos)
         else:
             record = reckoned(request, nanos, Settlement.RECOVERED, currency)
             line = record_line(record, fields, key=request.key)
@@ -76,26 +78,30 @@ async def recover(
         journal.append(line)
         recovered[request.request_id] = settled_from(line)
     await journal.durable()
-    count = 0
-    batches = _batches(_but(recovered, _settled(reading, since, with_expired=not shared)))
-    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-        await store.settle(batch)
-        count += len(batch)
+    rest = (one for one in _unsure(scan, with_expired=not shared) if one.request_id not in recovered)
+    count += await _tell(store, _since(since, rest))
     known = now - KNOWN_SECONDS if shared else since
     await store.settle([one for one in recovered.values() if one.admitted_at >= known or one.request_id in by_store])
     await _acknowledge(store, recovered)
     return Recovery(
-        lines=reading.lines,
-        damaged=reading.damaged,
+        lines=scan.lines,
+        damaged=scan.damaged,
         settled=count,
         recovered=list(recovered),
         recovered_nanos=sum(one.nanos for one in recovered.values()),
     )
 
 
-def replay(directory: Path, now: float) -> Iterator[Sequence[Settled]]:
-    """What a journal says was spent in the current month and the last 24 hours, in batches. Raises OSError."""
-    return _batches(_settled(_read(directory, now), _begin(now), with_expired=True))
+def replay(directory: Path, now: float, *, since: float) -> Iterator[Sequence[Settled]]:
+    """What a journal says was spent in the current month and the last 24 hours, in batches.
+
+    What is told of deleted files is for a store that knows nothing, `since` 0, alone. Raises OSError,
+    ConfigurationError.
+    """
+    scan, sums = Scan(), read_sums(directory)
+    records = _since(max(since, _begin(now)), scan.finished(_files(directory, sums, now)))
+    yield from _batches(chain(() if since else sums.settled(), records))
+    yield from _batches(_since(max(since, _begin(now)), _unsure(scan, with_expired=True)))
 
 
 async def _charged(store: Store, unfinished: Sequence[Admitted]) -> Mapping[str, int]:
@@ -107,15 +113,16 @@ async def _charged(store: Store, unfinished: Sequence[Admitted]) -> Mapping[str,
     return {one.request_id: one.charged_nanos for one in expired}
 
 
-def _charge(request: Admitted, reading: Reading, by_store: Mapping[str, int]) -> int:
+def _charge(request: Admitted, scan: Scan, by_store: Mapping[str, int]) -> int:
     """What a dead request is charged: as the store says, else what it had cost, else all that was held.
 
     One that was answered already had its shadow attempt left, of which a mark beyond its record tells.
     """
-    mark = reading.marks.get(request.request_id, 0)
-    if not reading.has_record(request.request_id):
+    mark = scan.marks.get(request.request_id, 0)
+    answered = scan.answered.get(request.request_id)
+    if answered is None:
         return max(by_store.get(request.request_id, 0), mark) or request.held_nanos
-    counted = settled_from(reading.record(request.request_id)).nanos
+    counted = settled_from(answered).nanos
     return mark if mark > counted else max(counted, request.held_nanos)
 
 
@@ -124,26 +131,34 @@ async def _acknowledge(store: Store, request_ids: Iterable[str]) -> None:
         await store.acknowledge(list(request_ids))
 
 
-def _read(directory: Path, now: float) -> Reading:
-    """Reads what matters now: the month, two days, and the last day of this router's life, whenever that was."""
-    return read_journals([directory], since=min(_begin(now), last_written(directory) - DAY_SECONDS))
+async def _tell(store: Store, settled: Iterable[Settled]) -> int:
+    """Tells the store in batches, read in threads; gives how many."""
+    batches, count = _batches(settled), 0
+    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+        await store.settle(batch)
+        count += len(batch)
+    return count
+
+
+def _files(directory: Path, sums: Sums, now: float) -> Sequence[Path]:
+    """What matters now: the month, two days, and the last day of this router's life, whenever that was."""
+    since = min(_begin(now), last_written(directory) - DAY_SECONDS)
+    return [path for path in journal_files(directory, since=since) if journal_number(path) > sums.upto]
 
 
 def _begin(now: float) -> float:
-    month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
-    return min(month, now - KNOWN_SECONDS)
+    return min(Window.MONTH.begins(now), now - KNOWN_SECONDS)
 
 
-def _settled(reading: Reading, since: float, *, with_expired: bool) -> Iterator[Settled]:
-    for line in reading.final_records():
-        if line["settlement"] != Settlement.EXPIRED.value or with_expired:
-            settled = settled_from(line)
-            if settled.admitted_at >= since:
-                yield settled
+def _unsure(scan: Scan, *, with_expired: bool) -> Iterator[Settled]:
+    """What records say that may still be replaced by surer ones."""
+    yield from map(settled_from, scan.answered.values())
+    if with_expired:
+        yield from scan.expired.values()
 
 
-def _but(known: Mapping[str, Any], settled: Iterable[Settled]) -> Iterator[Settled]:
-    return (one for one in settled if one.request_id not in known)
+def _since(since: float, settled: Iterable[Settled]) -> Iterator[Settled]:
+    return (one for one in settled if one.admitted_at >= since)
 
 
 def _batches(settled: Iterable[Settled]) -> Iterator[Sequence[Settled]]:

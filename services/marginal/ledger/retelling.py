@@ -12,8 +12,10 @@ from pathlib import Path
 
 from marginal.ledger.ports import Settled, Store
 
-Replay = Callable[[], Iterable[Sequence[Settled]]]
+Replay = Callable[[float], Iterable[Sequence[Settled]]]
 """Gives what the journal says was spent in this month, in batches of some hundred; it is read in a thread.
+
+It is given since when, 0 for a store that has begun anew: sums of deleted records are told to none that may know these.
 
 A request that is under way may be among it as its whole hold, not final.
 """
@@ -24,7 +26,7 @@ async def retell(store: Store, replay: Replay, *, since: float) -> AsyncIterator
 
     Raises StoreAway, and what reading the journal raises.
     """
-    batches = iter(replay())
+    batches = iter(replay(since))
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         told = [one for one in batch if one.admitted_at >= since]
         await store.settle(told)

@@ -27,13 +27,20 @@ class Window(Enum):
         """The window that a moment is in, as "2026-11-24T21", "2026-11-24" or "2026-11"."""
         return datetime.fromtimestamp(at, UTC).strftime(_PERIODS[self])
 
+    def begins(self, at: float) -> float:
+        """When the window that a moment is in began."""
+        return self._begun(at).timestamp()
+
     def ends(self, at: float) -> float:
         """When the window that a moment is in ends."""
-        begun = datetime.strptime(self.period(at), _PERIODS[self]).replace(tzinfo=UTC)
+        begun = self._begun(at)
         if self is Window.MONTH:
             first_of_next = (begun.year + begun.month // 12, begun.month % 12 + 1)
             return begun.replace(year=first_of_next[0], month=first_of_next[1]).timestamp()
         return begun.timestamp() + (3600.0 if self is Window.HOUR else 86_400.0)
+
+    def _begun(self, at: float) -> datetime:
+        return datetime.strptime(self.period(at), _PERIODS[self]).replace(tzinfo=UTC)
 
 
 _PERIODS = {Window.HOUR: "%Y-%m-%dT%H", Window.DAY: "%Y-%m-%d", Window.MONTH: "%Y-%m"}

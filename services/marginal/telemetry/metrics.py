@@ -64,6 +64,7 @@ class Metrics:
         )
         self._reloads = meter.create_counter(names.RELOADS, unit="{reload}", description="Policy files read anew")
         self._rereads = meter.create_counter(names.REREADS, unit="{reload}", description="Other files read anew")
+        self._journal = meter.create_gauge(names.JOURNAL, unit="By", description="Size of the journal of cost records")
 
     def completed(self, record: CostRecord) -> None:
         """Counts a request, its attempts and its comparison."""
@@ -102,6 +103,10 @@ class Metrics:
     def reread(self, what: str, *, accepted: bool) -> None:
         """Counts another file that was read anew, by what it holds, and whether it was put in force."""
         self._rereads.add(1, {names.FILE: what, names.RESULT: "accepted" if accepted else "refused"})
+
+    def journal(self, size_bytes: int) -> None:
+        """The size of the router's journal now."""
+        self._journal.set(size_bytes)
 
     def _used(self, usage: Usage, labels: Mapping[str, str | bool]) -> None:
         own = {names.GEN_AI_OPERATION_NAME: names.CHAT, names.GEN_AI_PROVIDER_NAME: names.PROVIDER, **labels}

@@ -85,6 +85,7 @@ GEN_AI_CLIENT_TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105
 SHADOWS: Final = "marginal.shadows"
 RELOADS: Final = "marginal.policy.reloads"
 REREADS: Final = "marginal.file.rereads"
+JOURNAL: Final = "marginal.journal.size"
 FILE: Final = "marginal.file"
 """Which one was read anew: "tenants", "keys", "server certificates", "client certificates"; never its path."""
 OTHER_SAMPLING: Final = "marginal.other_sampling"

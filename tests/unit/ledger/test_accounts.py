@@ -259,7 +259,7 @@ async def test_an_emptied_store_is_told_the_month_and_what_is_still_held(shared:
     await shared.accounts.reserve(ask("open"))
     await shared.accounts.settled(5)
     emptied = MemoryStore(shared.clock)
-    for batch in shared.accounts.replay():
+    for batch in shared.accounts.replay(0.0):
         await emptied.settle(batch)
     assert max(each.committed_nanos for each in await emptied.balances()) == 3 * 70 + 1_000
     await emptied.settle([Settled("open", "acme", 80, NOW)])

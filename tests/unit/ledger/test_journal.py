@@ -246,8 +246,8 @@ async def test_after_a_failed_sync_all_since_the_last_good_one_is_written_again_
     async with journal.running():
         pass
     assert journal.writable
-    written = [json.loads(line)["n"] for line in (tmp_path / "journal-00000002.jsonl").read_bytes().splitlines()]
-    assert written == [1, 2]
+    written = [json.loads(line) for line in (tmp_path / "journal-00000002.jsonl").read_bytes().splitlines()]
+    assert written == [{"event": "again", "since": 1}, {"n": 1}, {"n": 2}]
 
 
 FILLING = """

@@ -148,7 +148,7 @@ async def test_while_a_shared_store_is_away_the_journal_says_it(tmp_path: Path) 
     await Life(tmp_path, store, clock=clock).dies_of_three()
     life = Life(tmp_path, DeafStore(clock), clock=clock)
     await life.accounts.recover()
-    for batch in life.accounts.replay():
+    for batch in life.accounts.replay(0.0):
         await store.settle(batch)
     life.journal.close()
     assert nanos_of(tmp_path) == DEATHS

@@ -1,0 +1,198 @@
+"""How long a journal is kept: its oldest files are summed up and deleted when it is too old or too large.
+
+Never deleted is what a start or an emptied store still needs line by line: the file that is written, requests under
+way, and records that a shared store was not told of, or so lately that a failover may have lost them. All else that
+budgets need of a deleted file is in the journal's sums, exact to the nano-unit.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from marginal.errors import ConfigurationError
+from marginal.ledger.journal_files import bytes_of, journal_files, journal_groups, journal_number
+from marginal.ledger.ports import Settled
+from marginal.ledger.scan import Scan
+from marginal.ledger.sums import SUMS_FILE, Sums, put_in_force, read_sums, written_beside
+
+DAY_SECONDS = 86_400.0
+DELETED = "journal files deleted"
+KEPT = "journal over its limit"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRules:
+    """A file is deleted `days` after it was last written; `size_bytes` is the most that all may have, 0 is any size.
+
+    `file_bytes` is when a file is full, `look_seconds` how often it is seen to.
+    """
+
+    days: float
+    size_bytes: int = 0
+    file_bytes: int = 0
+    look_seconds: float = 1.0
+
+
+class Log(Protocol):
+    """Where deletions are told."""
+
+    def info(self, event: str, **fields: Any) -> Any: ...
+
+    def warning(self, event: str, **fields: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Summed:
+    """Files that may be deleted once `sums` are in force; `newest` is when they were last written, or the last of their
+    requests was admitted by the clock of the store.
+    """
+
+    group: Sequence[Path]
+    sums: Sums
+    newest: float
+
+
+class Retention:
+    """Deletes files of one journal; only one of it at a time, in the event loop of those who need the journal."""
+
+    def __init__(
+        self,
+        directory: Path,
+        rules: KeepRules,
+        *,
+        needed_from: Callable[[], int],
+        told_until: Callable[[], float],
+        log: Log,
+        clock: Callable[[], float],
+        sized: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`needed_from` gives the first file that has, or may get, a line of a request under way; `told_until` up to
+        when the store has, for good, every record that was written, in seconds since the Unix epoch, as `clock` gives.
+        `sized` is told how many bytes the journal has.
+        """
+        self._directory = directory
+        self._needed_from = needed_from
+        self._told_until = told_until
+        self._rules = rules
+        self._log = log
+        self._clock = clock
+        self._sized = sized
+        self._sums: Sums | None = None
+        self._summed: _Summed | None = None
+        self._said = ""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sees to it every now and then."""
+        keeping = asyncio.create_task(self._keep_on())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+
+    async def keep(self) -> None:
+        """Deletes as many files as must be and may be. Raises OSError, ConfigurationError."""
+        deleted: list[tuple[float, int, int]] = []
+        try:
+            while (step := await self._delete_oldest()) is not None:
+                deleted.append(step)
+        finally:
+            if deleted:
+                until = max(newest for newest, _, _ in deleted)
+                self._log.info(
+                    DELETED,
+                    files=sum(files for _, files, _ in deleted),
+                    bytes=sum(size for _, _, size in deleted),
+                    until=datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds"),
+                )
+
+    async def _keep_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._rules.look_seconds)
+            try:
+                await self.keep()
+            except (OSError, ConfigurationError) as error:
+                self._say(f"it cannot be shortened: {error}")
+
+    async def _delete_oldest(self) -> tuple[float, int, int] | None:
+        """Deletes the oldest files that go together; tells how new they were, how many, and of how many bytes."""
+        directory = self._directory
+        if self._sums is None:
+            self._sums = await asyncio.to_thread(read_sums, directory)
+            await asyncio.to_thread(_delete, directory, self._sums.upto)  # what a crash has left
+        group, size = await asyncio.to_thread(self._too_much)
+        self._sized(size)
+        if not group:
+            self._said = ""
+            return None
+        if journal_number(group[-1]) >= self._needed_from():
+            self._say("its oldest file has lines of requests under way")
+            return None
+        if self._summed is None or self._summed.group != group:
+            self._summed = await asyncio.to_thread(_summed_up, self._sums, group, self._clock())
+        summed = self._summed
+        if summed.newest >= self._told_until():
+            self._say("its oldest file has records that the store of budgets may not know")
+            return None
+        beside = await asyncio.to_thread(written_beside, directory, summed.sums)
+        if summed.newest >= self._told_until():  # a store that came back empty is being told of them by now
+            return None
+        put_in_force(beside)
+        self._sums, self._summed = summed.sums, None
+        return summed.newest, len(group), await asyncio.to_thread(_delete, directory, summed.sums.upto)
+
+    def _too_much(self) -> tuple[Sequence[Path], int]:
+        """The oldest files that go together if they must go, and the bytes of the whole journal."""
+        files, sums = journal_files(self._directory), self._directory / SUMS_FILE
+        size = bytes_of([*files, sums])
+        if len(files) < 2:
+            return (), size
+        room = 2 * self._rules.file_bytes - files[-1].stat().st_size
+        too_large = 0 < self._rules.size_bytes < size + room
+        last_old = self._clock() - self._rules.days * DAY_SECONDS
+        if not too_large and files[0].stat().st_mtime >= last_old:
+            return (), size
+        group = journal_groups(files)[0]
+        if files[-1] in group or not (too_large or group[-1].stat().st_mtime < last_old):
+            return (), size
+        return group, size
+
+    def _say(self, because: str) -> None:
+        if because != self._said:
+            self._said = because
+            self._log.warning(KEPT, because=because)
+
+
+def _summed_up(sums: Sums, group: Sequence[Path], now: float) -> _Summed:
+    scan, newest = Scan(), group[-1].stat().st_mtime
+
+    def seen() -> Iterator[Settled]:
+        nonlocal newest
+        for one in scan.finished(group):
+            newest = max(newest, one.admitted_at)
+            yield one
+
+    more = sums.plus(journal_number(group[-1]), seen(), scan.expired, now)
+    return _Summed(group, more, newest)
+
+
+def _delete(directory: Path, upto: int) -> int:
+    """Deletes the files up to a number, whose sums are in force; gives their bytes."""
+    files, size = [path for path in journal_files(directory) if journal_number(path) <= upto], 0
+    if files:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for path in files:
+        size += path.stat().st_size
+        path.unlink()
+    return size

@@ -1,0 +1,100 @@
+"""What deleted files of a journal said was spent: sums per tenant and window, in a file beside those that are kept.
+
+The file is replaced as a whole before any file is deleted, and says which are summed up: a crash between the two leaves
+files that are passed over. Hours, days and months that are over for longer than a store remembers are summed up in one.
+"""
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from marginal.errors import ConfigurationError
+from marginal.ledger.ports import REMEMBERED_SECONDS, Settled
+from marginal.routing.holds import Window
+
+SUMS_FILE = "sums.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the files up to number `upto` said: nano-units by tenant and by moment, in seconds since the Unix epoch.
+
+    `unsure` are records that a surer one may still replace. `name` tells these sums from those of other journals.
+    """
+
+    upto: int = 0
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    spent: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    unsure: tuple[Settled, ...] = ()
+
+    def plus(self, upto: int, final: Iterable[Settled], unsure: Mapping[str, Settled], now: float) -> "Sums":
+        """These and the records of further files, up to number `upto`; `unsure` is looked at after `final`."""
+        before = (one for one in self.settled() if one.final)
+        spent: dict[str, dict[int, int]] = {}
+        for one in chain(before, final):
+            if (at := _moment(one.admitted_at, now)) is not None:
+                of_tenant = spent.setdefault(one.tenant, {})
+                of_tenant[at] = of_tenant.get(at, 0) + one.nanos
+        left = tuple(one for one in (*self.unsure, *unsure.values()) if _moment(one.admitted_at, now) is not None)
+        return Sums(upto, self.name, spent, left)
+
+    def settled(self) -> Iterator[Settled]:
+        """The same as a store is told of it: each sum under an id of its own, as long as none is added to."""
+        for tenant, spent in self.spent.items():
+            for at, nanos in spent.items():
+                name = sha256(f"{self.name} {at} {tenant}".encode()).hexdigest()[:32]
+                yield Settled(name, tenant, nanos, float(at), answered=False)
+        yield from self.unsure
+
+
+_SUMS = TypeAdapter(Sums)
+
+
+def read_sums(directory: Path) -> Sums:
+    """A journal's sums, none when nothing was deleted. Raises ConfigurationError for a broken file, OSError."""
+    path = directory / SUMS_FILE
+    try:
+        return _SUMS.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Sums()
+    except ValidationError:
+        raise ConfigurationError(
+            f"journal: {path}: cannot be understood: delete it, and budgets begin without what deleted files said"
+        ) from None
+
+
+def written_beside(directory: Path, sums: Sums) -> Path:
+    """Sums on the disk for good, that are not in force yet. Raises OSError."""
+    path = directory / f".{SUMS_FILE}"
+    with path.open("wb") as file:
+        file.write(_SUMS.dump_json(sums))
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+def put_in_force(beside: Path) -> None:
+    """Replaces the sums of a journal by what was written beside them. Raises OSError."""
+    beside.replace(beside.with_name(SUMS_FILE))
+
+
+def _moment(at: float, now: float) -> int | None:
+    """The begin of the shortest window a moment is in that a store may still be asked for; None when all are over."""
+    for begins, ends in _windows(int(at // 3_600)):
+        if ends + REMEMBERED_SECONDS > now:
+            return begins
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _windows(hour: int) -> tuple[tuple[int, float], ...]:
+    """When the windows that an hour since the epoch is in begin and end, the shortest first."""
+    at = hour * 3_600.0
+    return tuple((round(window.begins(at)), window.ends(at)) for window in Window)

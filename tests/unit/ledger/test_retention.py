@@ -1,0 +1,377 @@
+"""A journal is kept as long and as large as its rules say, and whatever is deleted, budgets stay exact."""
+
+import asyncio
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marginal.errors import ConfigurationError
+from marginal.ledger.accounts import Accounts
+from marginal.ledger.journal import Journal, JournalRules
+from marginal.ledger.journal_files import bytes_of, journal_files, journal_number
+from marginal.ledger.memory import MemoryStore
+from marginal.ledger.ports import Settled
+from marginal.ledger.retention import DELETED, KEPT, KeepRules, Retention
+from marginal.ledger.sums import SUMS_FILE, Sums, read_sums, written_beside
+from marginal.routing.holds import Window
+from marginal.routing.records import Settlement
+from unit.ledger.made_records import FIELDS, ask, final_in, record
+from unit.ledger.stored import EVENING, HOUR, SetClock
+
+FILE_BYTES = 2_000
+TENANTS = ("acme", "other")
+HELD = 1_000
+
+
+class Heard:
+    """A log that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, Mapping[str, Any]]] = []
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append((event, fields))
+
+    warning = info
+
+
+class BreakingJournal(Journal):
+    """A journal whose disk may lose a file under it, so that its next sync fails and lines are written again."""
+
+    async def lose_trust(self) -> None:
+        self.append({"event": "lost"})
+        read, write = os.pipe()
+        os.close(read)
+        os.dup2(write, self._file)
+        os.close(write)
+        await self.durable()
+
+
+class Life:
+    """One life of a router with a store of its own, over a journal that is kept by rules."""
+
+    def __init__(self, directory: Path, clock: SetClock, **rules: Any) -> None:
+        self.clock, self.log, self.sizes = clock, Heard(), list[int]()
+        self.told_until = math.inf
+        self.store = MemoryStore(clock)
+        self.journal = BreakingJournal(
+            directory, tell=[].append, rules=JournalRules(file_bytes=FILE_BYTES, retry_seconds=0.001)
+        )
+        self.accounts = Accounts(
+            self.store,
+            self.journal,
+            fields=FIELDS,
+            currency="USD",
+            clock=clock,
+            at_once=lambda settled: self.store.book.settle(settled, clock()),
+        )
+        self.rules: dict[str, Any] = {"days": 35, "file_bytes": FILE_BYTES, **rules}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Life"]:
+        async with self.journal.running():
+            await self.accounts.recover()
+            yield self
+
+    async def keep(self, **rules: Any) -> None:
+        retention = Retention(
+            self.journal.directory,
+            KeepRules(**(self.rules | rules)),
+            needed_from=lambda: self.accounts.needed_from,
+            told_until=lambda: min(self.accounts.told_until, self.told_until),
+            log=self.log,
+            clock=self.clock,
+            sized=self.sizes.append,
+        )
+        await retention.keep()
+
+    async def request(self, name: str, nanos: int, *, tenant: str = "acme") -> None:
+        await self.accounts.reserve(ask(name, tenant=tenant))
+        self.accounts.settle(record(name, nanos=nanos, tenant=tenant, admitted_at=self.clock()))
+
+    async def requests(self, count: int, name: str = "r") -> None:
+        for number in range(count):
+            await self.request(f"{name}{number}", number + 1)
+        await self.journal.durable()
+
+    async def spent(self, store: MemoryStore | None = None) -> Mapping[tuple[str, Window], int]:
+        told = await (store or self.store).balances(TENANTS)
+        return {(one.tenant, one.window): one.committed_nanos for one in told}
+
+
+async def spent_after_a_start(directory: Path, clock: SetClock) -> Mapping[tuple[str, Window], int]:
+    async with Life(directory, clock).running() as life:
+        return await life.spent()
+
+
+def numbers(directory: Path) -> list[int]:
+    return [journal_number(path) for path in journal_files(directory)]
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("request"), st.sampled_from(TENANTS), st.integers(0, 999), st.sampled_from([0, 1, 9, 30])),
+        st.tuples(st.just("leave open"), st.sampled_from(TENANTS)),
+        st.tuples(st.just("answer"), st.sampled_from(TENANTS), st.integers(0, 999)),
+        st.tuples(st.just("finish")),
+        st.tuples(st.just("keep"), st.integers(1, 6)),
+        st.tuples(st.just("sync")),
+        st.tuples(st.just("lose trust")),
+        st.tuples(st.just("restart")),
+    ),
+    max_size=40,
+)
+
+
+class History:
+    """What happened to a router, and what its requests came to by hand."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.clock = directory, SetClock(EVENING - 4 * 24 * HOUR)
+        self.came_to: dict[str, Settled] = {}
+        self.open: dict[str, str] = {}
+
+    async def happen(self, actions: list[tuple[Any, ...]]) -> None:
+        for life_of in self._lives(actions):
+            async with Life(self.directory, self.clock).running() as life:
+                for request_id, tenant in self.open.items():
+                    at = self.came_to[request_id].admitted_at
+                    self.came_to[request_id] = Settled(request_id, tenant, HELD, at)
+                self.open.clear()
+                for number, (what, *how) in life_of:
+                    await self._act(life, f"r{number}", what, *how)
+                self.settled_in_life = await life.spent()
+
+    @staticmethod
+    def _lives(actions: list[tuple[Any, ...]]) -> list[list[tuple[int, tuple[Any, ...]]]]:
+        lives: list[list[tuple[int, tuple[Any, ...]]]] = [[]]
+        for number, action in enumerate(actions):
+            if action[0] == "restart":
+                lives.append([])
+            else:
+                lives[-1].append((number, action))
+        return lives
+
+    async def _act(self, life: Life, name: str, what: str, *how: Any) -> None:
+        if what == "request":
+            tenant, nanos, hours = how
+            self.clock.now += hours * HOUR / 10
+            await life.request(name, nanos, tenant=tenant)
+            self._came_to(name, tenant, nanos)
+        elif what in ("leave open", "answer"):
+            tenant, nanos = how[0], how[1] if len(how) > 1 else HELD
+            await life.accounts.reserve(ask(name, tenant=tenant))
+            if what == "answer":
+                life.accounts.settle(record(name, nanos=nanos, tenant=tenant, open=True))
+            self._came_to(name, tenant, nanos)
+            self.open[name] = tenant
+        elif what == "finish":
+            for request_id, tenant in self.open.items():
+                life.accounts.settle(record(request_id, nanos=7, tenant=tenant))
+                self.came_to[request_id] = Settled(request_id, tenant, 7, self.came_to[request_id].admitted_at)
+            self.open.clear()
+        elif what == "keep":
+            await life.keep(size_bytes=how[0] * FILE_BYTES)
+        elif what == "lose trust":
+            await life.journal.lose_trust()
+            async with asyncio.timeout(5):
+                while not life.journal.writable:  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(0.001)
+        elif what == "sync":
+            await life.journal.durable()
+
+    def _came_to(self, request_id: str, tenant: str, nanos: int) -> None:
+        self.came_to[request_id] = Settled(request_id, tenant, nanos, self.clock())
+
+    def expected(self) -> Mapping[tuple[str, Window], int]:
+        now, sums = self.clock(), Counter[tuple[str, Window]]()
+        for one in self.came_to.values():
+            for window in Window:
+                if window.period(one.admitted_at) == window.period(now):
+                    sums[one.tenant, window] += one.nanos
+        return {(tenant, window): sums[tenant, window] for tenant in TENANTS for window in Window}
+
+
+@settings(deadline=None, max_examples=60)
+@given(ACTIONS)
+def test_whatever_is_appended_rolled_and_deleted_budgets_are_what_requests_came_to(
+    tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[Any, ...]]
+) -> None:
+    history = History(tmp_path_factory.mktemp("journal"))
+    asyncio.run(history.happen([*actions, ("finish",)]))
+    assert history.settled_in_life == history.expected()
+    assert asyncio.run(spent_after_a_start(history.directory, history.clock)) == history.expected()
+    kept = final_in(history.directory) if journal_files(history.directory) else {}
+    assert {one: kept[one].nanos for one in kept} == {one: history.came_to[one].nanos for one in kept}
+
+
+async def test_the_oldest_files_go_when_there_are_too_many_bytes_and_budgets_stay(tmp_path: Path) -> None:
+    clock = SetClock()
+    async with Life(tmp_path, clock).running() as life:
+        await life.requests(60)
+        before, files = await life.spent(), numbers(tmp_path)
+        await life.keep(size_bytes=10 * FILE_BYTES)
+        kept = numbers(tmp_path)
+        assert kept == files[-len(kept) :]
+        assert 5 < len(kept) < len(files)
+        (event, fields), *more = life.log.lines
+        assert (event, fields["files"], more) == (DELETED, len(files) - len(kept), [])
+        assert fields["bytes"] > (len(files) - len(kept)) * FILE_BYTES // 2
+        assert life.sizes[-1] == bytes_of([*journal_files(tmp_path), tmp_path / SUMS_FILE]) <= 10 * FILE_BYTES
+    assert await spent_after_a_start(tmp_path, clock) == before
+    assert before["acme", Window.MONTH] == sum(range(61))
+
+
+async def test_files_are_kept_for_so_many_days_after_they_were_last_written(tmp_path: Path) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(20)
+        for number, path in enumerate(journal_files(tmp_path)):
+            written = life.clock() - (36 if number < 3 else 34) * 24 * HOUR
+            os.utime(path, (written, written))
+        await life.keep()
+        assert numbers(tmp_path)[0] == 4
+        await life.keep()
+        assert numbers(tmp_path)[0] == 4
+
+
+async def test_the_file_that_is_written_is_kept_however_old_or_large_it_is(tmp_path: Path) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(20)
+        for path in journal_files(tmp_path):
+            os.utime(path, (0, 0))
+        await life.keep(size_bytes=1)
+        assert numbers(tmp_path) == [life.journal.number]
+        await life.request("next", 5)
+    assert await spent_after_a_start(tmp_path, life.clock) == {
+        **{("acme", window): sum(range(21)) + 5 for window in Window},
+        **{("other", window): 0 for window in Window},
+    }
+
+
+async def test_a_file_with_a_request_under_way_is_kept_until_that_has_ended(tmp_path: Path) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(5, "before")
+        await life.accounts.reserve(ask("long"))
+        needed = life.journal.number
+        await life.requests(20, "after")
+        await life.keep(size_bytes=1)
+        assert numbers(tmp_path)[0] == needed > 1
+        assert (KEPT, {"because": "its oldest file has lines of requests under way"}) in life.log.lines
+        life.accounts.settle(record("long"))
+        await life.journal.durable()
+        await life.keep(size_bytes=1)
+        assert numbers(tmp_path) == [life.journal.number]
+
+
+async def test_a_file_is_kept_until_the_store_was_told_of_all_its_records(tmp_path: Path) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(20)
+        life.told_until = 0.0
+        await life.keep(size_bytes=1)
+        assert numbers(tmp_path)[0] == 1
+        assert life.log.lines == [
+            (KEPT, {"because": "its oldest file has records that the store of budgets may not know"})
+        ]
+        life.told_until = math.inf
+        await life.keep(size_bytes=1)
+        assert numbers(tmp_path) == [life.journal.number]
+
+
+async def test_a_store_that_came_back_empty_is_told_of_deleted_files_and_one_that_knows_them_is_not(
+    tmp_path: Path,
+) -> None:
+    clock = SetClock()
+    async with Life(tmp_path, clock).running() as life:
+        life.accounts.settle(record("reckoned", nanos=9, settlement=Settlement.EXPIRED))
+        await life.requests(30)
+        before = await life.spent()
+        await life.keep(size_bytes=1)
+        empty, knowing = MemoryStore(clock), MemoryStore(clock)
+        for _ in range(2):
+            for batch in life.accounts.replay(0.0):
+                await empty.settle(batch)
+        for batch in life.accounts.replay(1.0):
+            await knowing.settle(batch)
+        assert await life.spent(empty) == before
+        kept = sum(one.nanos for one in final_in(tmp_path).values())
+        assert (await life.spent(knowing))["acme", Window.MONTH] == kept < before["acme", Window.MONTH]
+        await empty.settle([Settled("reckoned", "acme", 2, clock())])  # its own router came back
+        assert (await life.spent(empty))["acme", Window.MONTH] == before["acme", Window.MONTH] - 7
+
+
+async def test_a_crash_between_the_sums_and_the_deletion_counts_nothing_twice(tmp_path: Path) -> None:
+    clock, directory, copies = SetClock(), tmp_path / "journal", tmp_path / "copies"
+    async with Life(directory, clock).running() as life:
+        await life.requests(30)
+        before = await life.spent()
+        shutil.copytree(directory, copies)
+        await life.keep(size_bytes=1)
+    deleted = [path for path in journal_files(copies) if not (directory / path.name).exists()]
+    for path in deleted:
+        shutil.copy2(path, directory / path.name)
+    assert len(deleted) > 5
+    assert await spent_after_a_start(directory, clock) == before
+    async with Life(directory, clock).running() as life:
+        await life.keep()
+        assert len(numbers(directory)) == 1
+        assert await life.spent() == before
+
+
+async def test_a_crash_before_the_sums_are_in_force_changes_nothing(tmp_path: Path) -> None:
+    clock = SetClock()
+    async with Life(tmp_path, clock).running() as life:
+        await life.requests(30)
+        before = await life.spent()
+        written_beside(tmp_path, Sums(5, spent={"acme": {int(clock()): 1_000_000}}))
+    assert await spent_after_a_start(tmp_path, clock) == before
+
+
+async def test_a_journal_whose_files_were_taken_away_goes_on_behind_its_sums(tmp_path: Path) -> None:
+    clock = SetClock()
+    async with Life(tmp_path, clock).running() as life:
+        await life.requests(30)
+        await life.keep(size_bytes=1)
+    for path in journal_files(tmp_path):
+        path.unlink()
+    async with Life(tmp_path, clock).running() as life:
+        assert life.journal.number == read_sums(tmp_path).upto + 1
+        await life.request("more", 5)
+        await life.keep()
+        spent = await life.spent()
+    assert await spent_after_a_start(tmp_path, clock) == spent
+
+
+async def test_sums_that_cannot_be_understood_are_said_before_anything_is_spent(tmp_path: Path) -> None:
+    (tmp_path / SUMS_FILE).write_text("{")
+    with pytest.raises(ConfigurationError, match=r"journal: .*sums\.json: cannot be understood"):
+        Life(tmp_path, SetClock())
+    (tmp_path / SUMS_FILE).unlink()
+    Life(tmp_path, SetClock()).journal.close()
+
+
+@given(st.lists(st.tuples(st.sampled_from(TENANTS), st.floats(0, 1_500), st.integers(0, 99)), max_size=60))
+def test_sums_of_months_stay_small_and_exact_in_every_window_that_may_be_asked_for(
+    spent: list[tuple[str, float, int]],
+) -> None:
+    now = EVENING
+    records = [Settled(str(n), tenant, nanos, now - ago * HOUR) for n, (tenant, ago, nanos) in enumerate(spent)]
+    sums = Sums()
+    for upto, one in enumerate(records, 1):
+        sums = sums.plus(upto, [one], {}, now)
+    told, by_hand = MemoryStore(SetClock(now)), MemoryStore(SetClock(now))
+    for one in sums.settled():
+        told.book.settle(one, now)
+    for one in records:
+        by_hand.book.settle(one, now)
+    assert told.book.balances(TENANTS, now) == by_hand.book.balances(TENANTS, now)
+    assert all(len(rows) <= 49 + 4 + 2 for rows in sums.spent.values())
+    assert Sums(sums.upto, sums.name, sums.spent, sums.unsure) == sums
