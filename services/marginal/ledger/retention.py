@@ -29,7 +29,7 @@ KEPT = "journal over its limit"
 class KeepRules:
     """A file is deleted `days` after it was last written; `size_bytes` is the most that all may have, 0 is any size.
 
-    `file_bytes` is when a file is full, `look_seconds` how often it is seen to.
+    `file_bytes` is when a file is full: so much room is left for what comes in `look_seconds`, until the next look.
     """
 
     days: float
