@@ -172,6 +172,14 @@ def test_a_tier_that_has_all_in_its_image_may_talk_to_nobody() -> None:
             assert policy["spec"]["egress"] == []
 
 
+@pytest.mark.parametrize(
+    ("size", "most"), [("2Gi", 1_717_986_918), ("10Gi", 8_589_934_592), ("500M", 400_000_000), ("1000", 800)]
+)
+def test_a_journal_leaves_a_fifth_of_its_volume(size: str, most: int) -> None:
+    told = environment(pods(rendered(f"router: {{journal: {{size: '{size}', days: 7}}}}"))["marginal-router"])
+    assert (told["MARGINAL_JOURNAL_BYTES"], told["MARGINAL_JOURNAL_DAYS"]) == (str(most), "7")
+
+
 def test_an_image_is_named_by_its_digest_where_one_is_given() -> None:
     digest = "sha256:" + 64 * "0"
     values = f"image: {{registry: registry.example/team}}\nrouter: {{image: {{digest: '{digest}'}}}}"

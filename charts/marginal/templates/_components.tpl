@@ -49,6 +49,13 @@
 {{- add .c.preStopSeconds (int .c.shutdown.drainSeconds) (int .root.Values.longestStreamSeconds) 20 -}}
 {{- end -}}
 
+{{/* Four fifths of a quantity in bytes: a volume is never filled to its end. */}}
+{{- define "marginal.mostBytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $number := regexFind "^[0-9]+" . -}}
+{{- div (mul (int64 $number) (get $units (trimPrefix $number .) | int64) 4) 5 -}}
+{{- end -}}
+
 {{/* Whether a pod itself can sleep before it is told to stop; else the program takes calls so much longer. */}}
 {{- define "marginal.podSleeps" -}}
 {{- if semverCompare ">=1.30.0-0" .root.Capabilities.KubeVersion.Version }}yes{{ end -}}

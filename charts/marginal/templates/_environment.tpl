@@ -48,6 +48,8 @@
 - {name: MARGINAL_POLICY_FILE, value: /etc/marginal/settings/policies.toml}
 - {name: MARGINAL_TENANTS_FILE, value: /etc/marginal/settings/tenants.toml}
 - {name: MARGINAL_JOURNAL, value: /var/lib/marginal/journal}
+- {name: MARGINAL_JOURNAL_DAYS, value: {{ $c.journal.days | int | quote }}}
+- {name: MARGINAL_JOURNAL_BYTES, value: {{ include "marginal.mostBytes" $c.journal.size | quote }}}
 - {name: MARGINAL_STATE_FILE, value: /var/lib/marginal/state.json}
 {{- if include "marginal.hasKeys" $root }}
 - {name: MARGINAL_KEYS_FILE, value: "/etc/marginal/keys/{{ $v.access.keysSecret.key }}"}
