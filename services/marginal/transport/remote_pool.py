@@ -8,7 +8,7 @@ hung up on when its last has ended.
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,10 @@ from marginal.transport.accounted import Account, AccountedChunks, used_by
 FIRST_SECONDS = 5.0
 """How long a call waits for the very first word on where the tier is."""
 
+CONNECT_SECONDS = 5.0
+"""How long a tier that was at zero still is to those who wait, while the first to come is not connected yet."""
+
+LOOK_SECONDS = 0.02
 PASSED_OVER_SECONDS = 1.0
 MOST_TRIES = 3
 OWN_FAULTS = (TierUnavailable, Overloaded)
@@ -62,6 +66,7 @@ class RemotePool:
         self._known = asyncio.Event()
         self._asked = 0
         self._closing: set[asyncio.Task[None]] = set()
+        self._waking: asyncio.Task[None] | None = None
 
     def are_now(self, addresses: frozenset[str]) -> None:
         """Takes every address that new streams may go to."""
@@ -77,7 +82,7 @@ class RemotePool:
                 replica.leaving = True
                 self._hang_up(address, replica)
         self._known.set()
-        self.presence.is_now(anyone=bool(addresses))
+        self._wake(anyone=bool(addresses))
 
     async def describe(self) -> ModelDescription:
         """Asks the replica that a request would go to, and others when it cannot be had. Raises ModelFault."""
@@ -124,8 +129,9 @@ class RemotePool:
 
     async def close(self) -> None:
         """Ends every call."""
-        for task in self._closing:
-            task.cancel()
+        for task in (*self._closing, self._waking):
+            if task is not None:
+                task.cancel()
         await asyncio.gather(*(replica.connection.close() for replica in self._replicas.values()))
 
     def under_way(self) -> dict[str, int]:
@@ -135,6 +141,24 @@ class RemotePool:
     def ready(self) -> int:
         """How many replicas a new stream could go to at once."""
         return sum(replica.connection.ready for replica in self._replicas.values() if not replica.leaving)
+
+    def _wake(self, *, anyone: bool) -> None:
+        """Says at once that nobody is there, and after zero that somebody is once a call would get through."""
+        if not anyone or self.presence.anyone:
+            if self._waking is not None:
+                self._waking.cancel()
+            self._waking = None
+            self.presence.is_now(anyone=anyone)
+        elif self._waking is None:
+            self._waking = asyncio.create_task(self._until_connected())
+
+    async def _until_connected(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                while not self.ready():  # noqa: ASYNC110 (a channel tells nobody)
+                    await asyncio.sleep(LOOK_SECONDS)
+        self._waking = None
+        self.presence.is_now(anyone=True)
 
     @contextmanager
     def _stream(self, address: str, replica: _Replica) -> Iterator[None]:

@@ -8,7 +8,7 @@ import pytest
 
 from marginal.errors import MarginalError, Overloaded, TierUnavailable
 from marginal.tokens import Chunk, FinishReason, Generation, Message, ModelDescription, Role, Token, Usage
-from marginal.transport.remote_pool import RemotePool
+from marginal.transport.remote_pool import CONNECT_SECONDS, LOOK_SECONDS, RemotePool
 
 ASKED = Generation(messages=(Message(Role.USER, "hello"),))
 
@@ -54,6 +54,7 @@ class Tier:
 
     def __init__(self, *addresses: str) -> None:
         self.replicas: dict[str, Replica] = {}
+        self.unconnected = False
         self.pool = RemotePool(self._dial)
         if addresses:
             self.are_now(*addresses)
@@ -66,6 +67,7 @@ class Tier:
 
     def _dial(self, address: str) -> Replica:
         self.replicas[address] = Replica(address)
+        self.replicas[address].ready = not self.unconnected
         return self.replicas[address]
 
     async def begin(self, *, timeout: float | None = 5.0) -> "Stream":
@@ -184,8 +186,45 @@ async def test_a_tier_at_zero_is_unavailable_and_says_so() -> None:
     with pytest.raises(TierUnavailable):
         await tier.pool.describe()
     tier.are_now("b")
+    await tier.pool.presence.come(1.0)
     assert tier.pool.presence.anyone
     assert (await tier.begin()).by == "b"
+
+
+async def test_those_who_wait_for_a_tier_at_zero_go_on_when_they_can_be_heard_and_not_before() -> None:
+    tier = Tier("a")
+    tier.are_now()
+    waiting = asyncio.create_task(tier.pool.presence.come(2.0))
+    await asyncio.sleep(0)
+    tier.unconnected = True
+    tier.are_now("b")
+    await asyncio.sleep(5 * LOOK_SECONDS)
+    assert not tier.pool.presence.anyone
+    tier.are_now("b", "c")
+    tier["c"].ready = True
+    await waiting
+    assert tier.pool.presence.anyone
+    assert (await tier.begin()).by == "c"
+
+
+async def test_a_replica_that_leaves_before_it_was_connected_leaves_nobody() -> None:
+    tier = Tier("a")
+    tier.are_now()
+    tier.unconnected = True
+    tier.are_now("b")
+    tier.are_now()
+    tier["b"].ready = True
+    await asyncio.sleep(5 * LOOK_SECONDS)
+    assert not tier.pool.presence.anyone
+
+
+async def test_a_replica_that_cannot_be_connected_is_asked_all_the_same_in_the_end() -> None:
+    tier = Tier("a")
+    tier.are_now()
+    tier.unconnected = True
+    tier.are_now("b")
+    await tier.pool.presence.come(CONNECT_SECONDS + 2.0)
+    assert tier.pool.presence.anyone
 
 
 async def test_the_first_word_on_where_it_is_is_waited_for_within_the_deadline() -> None:
