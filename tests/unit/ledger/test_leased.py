@@ -11,7 +11,7 @@ import pytest
 
 from marginal.errors import BudgetExceeded, LedgerUnavailable
 from marginal.ledger.leased import AWAY, JOINED, LeasedStore
-from marginal.ledger.outbox import Outbox
+from marginal.ledger.outbox import RECALL_SECONDS, Outbox
 from marginal.ledger.ports import Settled, StoreAway
 from marginal.ledger.retelling import EpochFile
 from marginal.ledger.slices import FailureMode, Slices
@@ -118,6 +118,28 @@ async def test_settling_waits_for_no_store(store: FragileStore) -> None:
         assert await router.leased.drained(2.0)
         assert store.calls - calls < 10
     assert await store.money() == (100, 0)
+
+
+async def test_a_record_is_told_for_good_when_the_store_has_it_and_a_failover_would_not_lose_it(
+    store: FragileStore,
+) -> None:
+    router = ARouter(store, most_records=3)
+    assert router.leased.told_until == 0.0
+    async with router.leased.running():
+        assert router.leased.told_until == NOW - RECALL_SECONDS
+        await router.leased.settle([Settled("long", "acme", 1, NOW - 3_600.0)])
+        assert router.leased.told_until == NOW - 3_600.0
+        assert await router.leased.drained(1.0)
+        assert router.leased.told_until == NOW - RECALL_SECONDS
+        store.away = True
+        await router.goes(joined=False)
+        assert router.leased.told_until == 0.0
+        for number in range(9):
+            await router.settle(str(number), 1)
+        store.away = False
+        await router.goes(joined=True)
+        assert await router.leased.drained(1.0)
+        assert router.leased.told_until == NOW - RECALL_SECONDS
 
 
 async def test_the_first_who_meets_the_fault_waits_and_the_others_do_not(store: FragileStore) -> None:

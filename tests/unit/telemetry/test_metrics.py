@@ -70,6 +70,12 @@ def test_comparisons_and_reloads_are_counted(counted: Counted) -> None:
     }
 
 
+def test_the_size_of_a_journal_is_what_it_was_last(counted: Counted) -> None:
+    for size in (5_000, 2_000):
+        counted.metrics.journal(size)
+    assert counted.sums("marginal.journal.size") == {(): 2_000}
+
+
 MANY = 10 * MOST_VALUES
 
 

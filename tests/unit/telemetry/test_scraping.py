@@ -27,6 +27,7 @@ NAMES = {
     "marginal_engine_events",
     "marginal_policy_reloads",
     "marginal_file_rereads",
+    "marginal_journal_size_bytes",
 }
 LABELS = {
     *("marginal_policy", "marginal_verdict", "marginal_reason", "marginal_degraded"),
@@ -84,6 +85,7 @@ def everything_counted(metrics: Metrics) -> None:
     metrics.endpoint(Tier.SMALL, "10.0.0.1:8000", "retry")
     metrics.reloaded(accepted=True)
     metrics.reread("keys", accepted=False)
+    metrics.journal(1_000)
 
 
 def test_what_was_counted_can_be_fetched_and_goes_to_the_other_readers_too() -> None:
