@@ -128,7 +128,8 @@ def test_without_keys_the_fence_is_the_namespace_and_the_notes_say_so(notes: Not
 
 def test_the_notes_begin_with_a_call_that_can_be_typed(notes: Notes) -> None:
     assert "port-forward service/marginal-router 50051 &\n  marginal ask " in notes("")
-    assert "--api-key-file api-key --tls-ca ca.crt ask --target localhost:50051" in notes(example("production"))
+    secured = "--api-key-file api-key --tls-ca ca.crt --tls-name marginal-router.marginal.svc ask "
+    assert secured in notes(example("production"))
     assert "No API keys" not in notes(example("production"))
 
 

@@ -22,6 +22,7 @@ from marginal.routing.overview import Overview, Source
 from marginal.routing.spending import BudgetStates, CostQuery, CostSummary
 from marginal.tokens import Chunk, Generation, Message, Role, Sampling
 from marginal.transport.admin import AdminServicer, list_policies, serving_admin
+from marginal.transport.certificates import CertificateFiles
 from marginal.transport.guard import Guard
 from marginal.transport.model_servicer import ModelServicer
 from marginal.transport.remote_model import RemoteModel, connected
@@ -29,6 +30,7 @@ from marginal.transport.router_client import wait_until_serving
 from marginal.transport.server import options
 from marginal.transport.tls import open_port
 from marginal.transport.validation import Limits
+from unit.entrypoints.test_reaching import reached
 from unit.telemetry.spans import MemoryLog, MemoryTracing
 from unit.telemetry.test_metrics import Counted
 
@@ -156,6 +158,15 @@ async def test_a_certificate_for_another_host_is_not_believed(ours: Authority, t
     elsewhere = ours.write(tmp_path / "elsewhere", "elsewhere.example")
     async with serving(elsewhere.serving()) as served:
         assert await refusal(served, TlsFiles(ca=elsewhere.ca)) == "its certificate is for another host name"
+
+
+async def test_a_certificate_for_another_host_is_believed_by_whoever_says_its_name(
+    ours: Authority, tmp_path: Path
+) -> None:
+    elsewhere = ours.write(tmp_path / "elsewhere", "elsewhere.example")
+    how = reached(tls=CertificateFiles(ca=elsewhere.ca), name="elsewhere.example")
+    async with serving(elsewhere.serving()) as served, connected(served.target, tls=how.tls) as model:
+        assert len(await answer(model)) == 3
 
 
 async def test_a_caller_without_a_certificate_is_refused_where_one_is_asked_for(server: Identity) -> None:

@@ -62,11 +62,12 @@ app.add_typer(costs.app, name="costs")
 def marginal(
     api_key_file: reaching.ApiKeyFile = None,
     tls_ca: reaching.TlsCa = None,
+    tls_name: reaching.TlsName = "",
     tls_cert: reaching.TlsCert = None,
     tls_key: reaching.TlsKey = None,
 ) -> None:
     """Answers with a small model and defers to a large one only when the small model is unsure."""
-    reaching.reaching(api_key_file, CertificateFiles(tls_cert, tls_key, tls_ca))
+    reaching.reaching(api_key_file, CertificateFiles(tls_cert, tls_key, tls_ca), tls_name)
 
 
 app.command(epilog=up_command.EXAMPLES)(up_command.up)

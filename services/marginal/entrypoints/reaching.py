@@ -26,6 +26,14 @@ TlsCa = Annotated[
         envvar="MARGINAL_TLS_CA", help="PEM authorities of the services; TLS is spoken then.", rich_help_panel=PANEL
     ),
 ]
+TlsName = Annotated[
+    str,
+    typer.Option(
+        envvar="MARGINAL_TLS_NAME",
+        help="Whom the services' certificate is for, where they are reached by another name, as by a port-forward.",
+        rich_help_panel=PANEL,
+    ),
+]
 TlsCert = Annotated[
     Path | None,
     typer.Option(
@@ -49,10 +57,13 @@ PLAIN = Reaching()
 _current: ContextVar[Reaching] = ContextVar("reaching", default=PLAIN)
 
 
-def reaching(api_key_file: Path | None, tls: CertificateFiles) -> None:
+def reaching(api_key_file: Path | None, tls: CertificateFiles, tls_name: str) -> None:
     """Reads the files, for the command that follows. Raises ConfigurationError naming the one at fault."""
+    if tls_name and not tls.ca:
+        raise ConfigurationError("--tls-name: has no effect without --tls-ca")
     key = _key(api_key_file) if api_key_file else ""
-    _current.set(Reaching(key, ClientTls(read_certificates(tls, clock=time.time)) if tls.ca else None))
+    believed = ClientTls(read_certificates(tls, clock=time.time), name=tls_name) if tls.ca else None
+    _current.set(Reaching(key, believed))
 
 
 def current() -> Reaching:

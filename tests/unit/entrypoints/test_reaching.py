@@ -11,9 +11,9 @@ from marginal.errors import ConfigurationError
 from marginal.transport.certificates import CertificateFiles
 
 
-def reached(key: Path | None = None, tls: CertificateFiles | None = None) -> reaching.Reaching:
+def reached(key: Path | None = None, tls: CertificateFiles | None = None, name: str = "") -> reaching.Reaching:
     def given() -> reaching.Reaching:
-        reaching.reaching(key, tls or CertificateFiles())
+        reaching.reaching(key, tls or CertificateFiles(), name)
         return reaching.current()
 
     return copy_context().run(given)
@@ -43,3 +43,8 @@ def test_tls_is_spoken_where_an_authority_is_given(tmp_path: Path) -> None:
     own = Authority().write(tmp_path / "own")
     assert reached(tls=CertificateFiles(ca=own.ca)).tls
     assert reached(tls=CertificateFiles(own.cert, own.key)).tls is None
+
+
+def test_a_name_to_look_for_needs_an_authority() -> None:
+    with pytest.raises(ConfigurationError, match="--tls-name: has no effect without --tls-ca"):
+        reached(name="router.llm.svc")
