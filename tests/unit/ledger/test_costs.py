@@ -180,6 +180,23 @@ def test_reading_tells_how_far_it_is_and_can_be_ended(tmp_path: Path) -> None:
         journal_costs(files, CostQuery(), watch=end)
 
 
+def test_a_file_that_is_deleted_meanwhile_is_passed_over_and_nothing_counts_twice(tmp_path: Path) -> None:
+    first = write(tmp_path / "first", line("1", nanos=5, open=True), line("2", nanos=6))
+    second = write(
+        tmp_path / "second", line("1", nanos=7), line("2", nanos=6), *(line(f"{n}") for n in range(3, 2_000))
+    )
+    files = files_since([first, second], None)
+
+    def delete(_: int) -> None:
+        files[0].unlink(missing_ok=True)
+
+    whole, meanwhile = costs_of(first, second), journal_costs(files, CostQuery(), watch=delete)
+    assert meanwhile == whole
+    later = journal_costs(files, CostQuery())
+    assert later.totals[0].figures.requests == 1_999
+    assert journal_record(files, "1") == next(read_journals([second]).final_records())
+
+
 EVENTS = st.lists(
     st.tuples(
         st.integers(0, 1),

@@ -24,7 +24,7 @@ from marginal.ledger.retention import DELETED, KEPT, KeepRules, Retention
 from marginal.ledger.sums import SUMS_FILE, Sums, read_sums, written_beside
 from marginal.routing.holds import Window
 from marginal.routing.records import Settlement
-from unit.ledger.made_records import FIELDS, ask, final_in, record
+from unit.ledger.made_records import FIELDS, ask, final_in, lines_in, record
 from unit.ledger.stored import EVENING, HOUR, SetClock
 
 FILE_BYTES = 2_000
@@ -54,6 +54,9 @@ class BreakingJournal(Journal):
         os.dup2(write, self._file)
         os.close(write)
         await self.durable()
+        async with asyncio.timeout(5):
+            while not self.writable:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.001)
 
 
 class Life:
@@ -183,9 +186,6 @@ class History:
             await life.keep(size_bytes=how[0] * FILE_BYTES)
         elif what == "lose trust":
             await life.journal.lose_trust()
-            async with asyncio.timeout(5):
-                while not life.journal.writable:  # noqa: ASYNC110 - nothing tells
-                    await asyncio.sleep(0.001)
         elif what == "sync":
             await life.journal.durable()
 
@@ -324,6 +324,23 @@ async def test_a_crash_between_the_sums_and_the_deletion_counts_nothing_twice(tm
         await life.keep()
         assert len(numbers(directory)) == 1
         assert await life.spent() == before
+
+
+async def test_lines_that_were_written_again_are_summed_up_once(tmp_path: Path) -> None:
+    """F43, with a request in the old file, a second in the new one, and one that is in both."""
+    clock = SetClock()
+    async with Life(tmp_path, clock).running() as life:
+        await life.request("first", 1)
+        await life.journal.durable()
+        await life.request("twice", 20)
+        await life.journal.lose_trust()
+        assert [one["request_id"] for one in lines_in(tmp_path) if one["event"] == "cost_record"].count("twice") == 2
+        await life.requests(20)
+        before = await life.spent()
+        assert before["acme", Window.MONTH] == 21 + sum(range(21))
+        await life.keep(size_bytes=1)
+        assert len(numbers(tmp_path)) == 1
+    assert await spent_after_a_start(tmp_path, clock) == before
 
 
 async def test_a_crash_before_the_sums_are_in_force_changes_nothing(tmp_path: Path) -> None:
