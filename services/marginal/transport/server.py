@@ -69,7 +69,7 @@ def options(
 
 
 def _milliseconds(seconds: float) -> int:
-    return round(min(1000 * seconds, MOST_MILLISECONDS))
+    return max(1, round(min(1000 * seconds, MOST_MILLISECONDS)))
 
 
 @dataclass(frozen=True, slots=True)

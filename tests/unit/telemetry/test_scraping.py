@@ -56,6 +56,16 @@ def total(text: str, sample: str, **labels: str) -> float:
     )
 
 
+def is_hung_up_on(client: socket.socket) -> bool:
+    """Whether nobody takes another byte, a moment later."""
+    time.sleep(0.1)
+    try:
+        client.sendall(b"G")
+    except OSError:
+        return True
+    return False
+
+
 def port_of(page: Scraped) -> int:
     return int(page.url.removesuffix("/metrics").rpartition(":")[2])
 
@@ -194,6 +204,12 @@ def test_silent_clients_hold_up_nobody_until_they_are_too_many(counting: Countin
         assert last.recv(12) == b"HTTP/1.0 200"
     for client in silent:
         client.close()
+
+
+def test_a_client_that_dawdles_is_hung_up_on() -> None:
+    page = Scraped("127.0.0.1", 0, patience_seconds=0.3)
+    with closing(page), socket.create_connection(("127.0.0.1", port_of(page)), timeout=5) as client:
+        assert any(is_hung_up_on(client) for _ in range(50))
 
 
 def test_the_port_is_given_back_at_the_end() -> None:
