@@ -7,6 +7,7 @@ routers that died.
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -86,6 +87,8 @@ class Accounts:
         self._told = told
         self._rules = rules
         self._open: dict[str, _Hold] = {}
+        self._ended: deque[tuple[int, int]] = deque()
+        """Up to which line the journal must be synced until a file may go that has lines of an ended request."""
         self._unsettled: dict[str, Settled] = {}
         self._settling: asyncio.Task[None] | None = None
 
@@ -111,8 +114,13 @@ class Accounts:
 
     @property
     def needed_from(self) -> int:
-        """The first file that has, or may get, a line of a request under way."""
-        return min([self._journal.synced_before, *(hold.file for hold in self._open.values())])
+        """The first file that has, or may get, a line of a request under way, or of one whose last line is not on the
+        disk for good.
+        """
+        while self._ended and self._ended[0][0] <= self._journal.synced:
+            self._ended.popleft()
+        open_holds, ended = (hold.file for hold in self._open.values()), (file for _, file in self._ended)
+        return min([self._journal.synced_before, *open_holds, *ended])
 
     @property
     def told_until(self) -> float:
@@ -154,6 +162,8 @@ class Accounts:
             key, at, hold.counted = hold.request.key, hold.request.at, record.total_nanos
         record = admitted_at(record, at)
         self._journal.append(record_line(record, self._fields, key=key))
+        if hold is not None and not record.open:
+            self._keep_until_synced(hold.file)
         settled = settled_of(record, key=key)
         if self._at_once is not None:
             self._at_once(settled)
@@ -168,7 +178,7 @@ class Accounts:
 
     async def recover(self) -> Recovery:
         """Goes on where this router's last life ended, before the first request. Raises OSError."""
-        return await recover(
+        recovery = await recover(
             self._store,
             self._journal,
             fields=self._fields,
@@ -177,6 +187,8 @@ class Accounts:
             shared=self._at_once is None,
             told=self._told,
         )
+        self._keep_until_synced(0)  # a recovered request may have its lines in any file
+        return recovery
 
     def replay(self, since: float) -> Iterator[Sequence[Settled]]:
         """What a store must hear that lacks what was admitted since then, 0 for one that came back empty: the month's
@@ -249,6 +261,12 @@ class Accounts:
         await self._journal.durable()
         if expired and self._journal.writable:
             await self._store.acknowledge([one.request_id for one in expired])
+
+    def _keep_until_synced(self, file: int) -> None:
+        """Keeps files from that number on until all lines taken so far are on the disk for good."""
+        while self._ended and self._ended[-1][1] >= file:
+            self._ended.pop()
+        self._ended.append((self._journal.taken, file))
 
     def _knows(self, one: Expired) -> bool:
         return one.request_id in self._open or one.request_id in self._unsettled

@@ -92,6 +92,16 @@ class Journal:
         return self._number
 
     @property
+    def taken(self) -> int:
+        """How many lines were taken so far."""
+        return self._taken
+
+    @property
+    def synced(self) -> int:
+        """How many of them, the oldest, are on the disk for good."""
+        return self._synced
+
+    @property
     def synced_before(self) -> int:
         """Files with a lower number are on the disk for good, and none of their lines is written again."""
         return min(self._since or self._number, self._number - len(self._retired))

@@ -1,6 +1,7 @@
 """A journal is kept as long and as large as its rules say, and whatever is deleted, budgets stay exact."""
 
 import asyncio
+import errno
 import math
 import os
 import shutil
@@ -45,7 +46,20 @@ class Heard:
 
 
 class BreakingJournal(Journal):
-    """A journal whose disk may lose a file under it, so that its next sync fails and lines are written again."""
+    """A journal whose disk may be full, or may lose a file under it, so that its next sync fails and lines are written
+    again.
+    """
+
+    disk_full = False
+
+    def _write(self, line: bytes) -> None:
+        if self.disk_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super()._write(line)
+
+    async def find_room(self) -> None:
+        self.disk_full = False
+        await self._writable()
 
     async def lose_trust(self) -> None:
         self.append({"event": "lost"})
@@ -54,6 +68,9 @@ class BreakingJournal(Journal):
         os.dup2(write, self._file)
         os.close(write)
         await self.durable()
+        await self._writable()
+
+    async def _writable(self) -> None:
         async with asyncio.timeout(5):
             while not self.writable:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.001)
@@ -129,6 +146,8 @@ ACTIONS = st.lists(
         st.tuples(st.just("keep"), st.integers(1, 6)),
         st.tuples(st.just("sync")),
         st.tuples(st.just("lose trust")),
+        st.tuples(st.just("disk full")),
+        st.tuples(st.just("find room")),
         st.tuples(st.just("restart")),
     ),
     max_size=40,
@@ -142,17 +161,27 @@ class History:
         self.directory, self.clock = directory, SetClock(EVENING - 4 * 24 * HOUR)
         self.came_to: dict[str, Settled] = {}
         self.open: dict[str, str] = {}
+        self.held: dict[str, int] = {}
+        self.admitted_in_memory: set[str] = set()
+        self.ended_in_memory: set[str] = set()
 
     async def happen(self, actions: list[tuple[Any, ...]]) -> None:
         for life_of in self._lives(actions):
             async with Life(self.directory, self.clock).running() as life:
-                for request_id, tenant in self.open.items():
-                    at = self.came_to[request_id].admitted_at
-                    self.came_to[request_id] = Settled(request_id, tenant, HELD, at)
-                self.open.clear()
+                self._forget_what_was_in_memory()
                 for number, (what, *how) in life_of:
                     await self._act(life, f"r{number}", what, *how)
                 self.settled_in_life = await life.spent()
+
+    def _forget_what_was_in_memory(self) -> None:
+        """A life that ends while the disk is full ends as in a crash."""
+        for request_id in {*self.open, *self.ended_in_memory}:
+            one = self.came_to[request_id]
+            self.came_to[request_id] = Settled(request_id, one.tenant, self.held[request_id], one.admitted_at)
+        for request_id in self.admitted_in_memory:
+            del self.came_to[request_id]
+        for known in (self.open, self.ended_in_memory, self.admitted_in_memory):
+            known.clear()
 
     @staticmethod
     def _lives(actions: list[tuple[Any, ...]]) -> list[list[tuple[int, tuple[Any, ...]]]]:
@@ -168,29 +197,43 @@ class History:
         if what == "request":
             tenant, nanos, hours = how
             self.clock.now += hours * HOUR / 10
-            await life.request(name, nanos, tenant=tenant)
-            self._came_to(name, tenant, nanos)
+            await self._reserve(life, name, tenant)
+            self._settle(life, name, tenant, nanos)
         elif what in ("leave open", "answer"):
             tenant, nanos = how[0], how[1] if len(how) > 1 else HELD
-            await life.accounts.reserve(ask(name, tenant=tenant))
+            await self._reserve(life, name, tenant)
             if what == "answer":
                 life.accounts.settle(record(name, nanos=nanos, tenant=tenant, open=True))
-            self._came_to(name, tenant, nanos)
+            self.came_to[name] = Settled(name, tenant, nanos, self.clock())
             self.open[name] = tenant
         elif what == "finish":
             for request_id, tenant in self.open.items():
-                life.accounts.settle(record(request_id, nanos=7, tenant=tenant))
-                self.came_to[request_id] = Settled(request_id, tenant, 7, self.came_to[request_id].admitted_at)
+                self._settle(life, request_id, tenant, 7, self.came_to[request_id].admitted_at)
             self.open.clear()
         elif what == "keep":
             await life.keep(size_bytes=how[0] * FILE_BYTES)
-        elif what == "lose trust":
-            await life.journal.lose_trust()
+        elif what == "disk full":
+            life.journal.disk_full = True
+        elif what in ("find room", "lose trust"):
+            await life.journal.find_room()
+            self.admitted_in_memory.clear()
+            self.ended_in_memory.clear()
+            if what == "lose trust":
+                await life.journal.lose_trust()
         elif what == "sync":
             await life.journal.durable()
 
-    def _came_to(self, request_id: str, tenant: str, nanos: int) -> None:
-        self.came_to[request_id] = Settled(request_id, tenant, nanos, self.clock())
+    async def _reserve(self, life: Life, name: str, tenant: str) -> None:
+        self.held[name] = (await life.accounts.reserve(ask(name, tenant=tenant))).held_nanos
+        if life.journal.disk_full:
+            self.admitted_in_memory.add(name)
+
+    def _settle(self, life: Life, name: str, tenant: str, nanos: int, at: float | None = None) -> None:
+        at = self.clock() if at is None else at
+        life.accounts.settle(record(name, nanos=nanos, tenant=tenant, admitted_at=at))
+        self.came_to[name] = Settled(name, tenant, nanos, at)
+        if life.journal.disk_full:
+            self.ended_in_memory.add(name)
 
     def expected(self) -> Mapping[tuple[str, Window], int]:
         now, sums = self.clock(), Counter[tuple[str, Window]]()
@@ -207,7 +250,7 @@ def test_whatever_is_appended_rolled_and_deleted_budgets_are_what_requests_came_
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[Any, ...]]
 ) -> None:
     history = History(tmp_path_factory.mktemp("journal"))
-    asyncio.run(history.happen([*actions, ("finish",)]))
+    asyncio.run(history.happen([*actions, ("find room",), ("finish",)]))
     assert history.settled_in_life == history.expected()
     assert asyncio.run(spent_after_a_start(history.directory, history.clock)) == history.expected()
     kept = final_in(history.directory) if journal_files(history.directory) else {}
@@ -270,6 +313,45 @@ async def test_a_file_with_a_request_under_way_is_kept_until_that_has_ended(tmp_
         await life.journal.durable()
         await life.keep(size_bytes=1)
         assert numbers(tmp_path) == [life.journal.number]
+
+
+async def test_a_request_whose_last_line_is_in_memory_only_keeps_the_file_that_says_it_was_admitted(
+    tmp_path: Path,
+) -> None:
+    clock, directory, copies = SetClock(), tmp_path / "journal", tmp_path / "copies"
+    async with Life(directory, clock).running() as life:
+        await life.accounts.reserve(ask("long"))
+        await life.requests(20)
+        life.journal.disk_full = True
+        life.accounts.settle(record("long", nanos=777))
+        assert not life.journal.writable
+        await life.keep(size_bytes=1)
+        shutil.copytree(directory, copies)  # as a crash leaves it
+        await life.journal.find_room()
+        await life.journal.durable()
+        await life.keep(size_bytes=1)
+        assert numbers(directory) == [life.journal.number]
+    assert (await spent_after_a_start(copies, clock))["acme", Window.MONTH] == HELD + sum(range(21))
+    assert (await spent_after_a_start(directory, clock))["acme", Window.MONTH] == 777 + sum(range(21))
+
+
+async def test_a_recovered_request_whose_record_is_in_memory_only_is_recovered_again(tmp_path: Path) -> None:
+    clock, directory, copies = SetClock(), tmp_path / "journal", tmp_path / "copies"
+    async with Life(directory, clock).running() as life:
+        await life.accounts.reserve(ask("dead"))
+        await life.requests(20)
+    second = Life(directory, clock)
+    second.journal.disk_full = True
+    async with second.running():
+        assert not second.journal.writable
+        await second.keep(size_bytes=1)
+        shutil.copytree(directory, copies)
+        await second.journal.find_room()
+        await second.journal.durable()
+        await second.keep(size_bytes=1)
+        assert numbers(directory) == [second.journal.number]
+    for after in (copies, directory):
+        assert (await spent_after_a_start(after, clock))["acme", Window.MONTH] == HELD + sum(range(21))
 
 
 async def test_a_file_is_kept_until_the_store_was_told_of_all_its_records(tmp_path: Path) -> None:
