@@ -8,6 +8,7 @@ it. An `again` line begins a file that may have lines again which are in files b
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import to_json
@@ -23,6 +24,9 @@ AGAIN = "again"
 
 LOST = "RouterLost"
 """The error of a request whose router died on it."""
+
+END_OF_TIME = datetime(9999, 12, 1, tzinfo=UTC).timestamp()
+"""The last month that no calendar knows the end of begins then; a line with such a moment cannot be understood."""
 
 Fields = Callable[[CostRecord], Mapping[str, Any]]
 """Gives a record's fields as JSON values."""
@@ -66,7 +70,7 @@ def admitted_from(line: Mapping[str, Any]) -> Admitted:
     return Admitted(
         str(line["request_id"]),
         str(line["tenant"]),
-        float(line["at"]),
+        _moment(line["at"]),
         int(line["held_nanos"]),
         str(line["scope"]),
         str(line.get("policy", "")),
@@ -122,7 +126,7 @@ def settled_from(line: Mapping[str, Any]) -> Settled:
         request_id=line["request_id"],
         tenant=line["tenant"],
         nanos=line["total_nanos"],
-        admitted_at=float(line["admitted_at"]),
+        admitted_at=_moment(line["admitted_at"]),
         answered=line.get("error") is None,
         final=not line.get("open") and settlement_of(line) is not Settlement.EXPIRED,
         key=line.get("key", ""),
@@ -139,6 +143,14 @@ def check_record(line: Mapping[str, Any]) -> None:
         and isinstance(line.get("key", ""), str)
     ):
         raise TypeError("one of its fields is of another type")
+    _moment(line["admitted_at"])
+
+
+def _moment(at: Any) -> float:
+    """A moment in seconds since the Unix epoch. Raises TypeError, ValueError."""
+    if not 0.0 <= at < END_OF_TIME:
+        raise ValueError("there is no such moment")
+    return float(at)
 
 
 def settlement_of(line: Mapping[str, Any]) -> Settlement:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from marginal.errors import ConfigurationError
 from marginal.ledger.journal_files import bytes_of, journal_files, journal_groups, journal_number
 from marginal.ledger.ports import Settled
 from marginal.ledger.scan import Scan
@@ -118,8 +117,8 @@ class Retention:
             await asyncio.sleep(self._rules.look_seconds)
             try:
                 await self.keep()
-            except (OSError, ConfigurationError) as error:
-                self._say(f"it cannot be shortened: {error}")
+            except Exception as error:  # whatever it is, it is said, and the next look comes
+                self._say(f"it cannot be shortened: {str(error) or type(error).__name__}")
 
     async def _delete_oldest(self) -> tuple[float, int, int] | None:
         """Deletes the oldest files that go together; tells how new they were, how many, and of how many bytes."""

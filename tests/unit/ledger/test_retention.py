@@ -19,6 +19,7 @@ from marginal.errors import ConfigurationError
 from marginal.ledger.accounts import Accounts
 from marginal.ledger.journal import Journal, JournalRules
 from marginal.ledger.journal_files import bytes_of, journal_files, journal_number
+from marginal.ledger.journal_lines import Admitted, admitted_line, record_line
 from marginal.ledger.memory import MemoryStore
 from marginal.ledger.ports import Settled
 from marginal.ledger.retention import DELETED, KEPT, KeepRules, Retention
@@ -81,7 +82,7 @@ class Life:
 
     def __init__(self, directory: Path, clock: SetClock, **rules: Any) -> None:
         self.clock, self.log, self.sizes = clock, Heard(), list[int]()
-        self.told_until = math.inf
+        self.told_until: Any = math.inf
         self.store = MemoryStore(clock)
         self.journal = BreakingJournal(
             directory, tell=[].append, rules=JournalRules(file_bytes=FILE_BYTES, retry_seconds=0.001)
@@ -103,7 +104,10 @@ class Life:
             yield self
 
     async def keep(self, **rules: Any) -> None:
-        retention = Retention(
+        await self.retention(**rules).keep()
+
+    def retention(self, **rules: Any) -> Retention:
+        return Retention(
             self.journal.directory,
             KeepRules(**(self.rules | rules)),
             needed_from=lambda: self.accounts.needed_from,
@@ -112,7 +116,6 @@ class Life:
             clock=self.clock,
             sized=self.sizes.append,
         )
-        await retention.keep()
 
     async def request(self, name: str, nanos: int, *, tenant: str = "acme") -> None:
         await self.accounts.reserve(ask(name, tenant=tenant))
@@ -432,6 +435,36 @@ async def test_a_crash_before_the_sums_are_in_force_changes_nothing(tmp_path: Pa
         before = await life.spent()
         written_beside(tmp_path, Sums(5, spent={"acme": {int(clock()): 1_000_000}}))
     assert await spent_after_a_start(tmp_path, clock) == before
+
+
+async def test_a_record_of_a_moment_that_no_calendar_has_ends_neither_deletion_nor_the_next_start(
+    tmp_path: Path,
+) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        life.journal.append({**record_line(record("never"), FIELDS), "admitted_at": 1e20})
+        life.journal.append({**admitted_line(Admitted("nor", "acme", 0.0, HELD, "full")), "at": 1e20})
+        await life.requests(20)
+        before = await life.spent()
+        await life.keep(size_bytes=1)
+        assert numbers(tmp_path) == [life.journal.number]
+    assert await spent_after_a_start(tmp_path, life.clock) == before
+
+
+async def test_whatever_keeps_files_from_being_deleted_is_said_once_and_tried_again(tmp_path: Path) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(20)
+        life.told_until = "no moment"
+        async with life.retention(size_bytes=1, look_seconds=0.001).running():
+            async with asyncio.timeout(5):
+                while len(life.sizes) < 5:  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(0.001)
+            life.told_until = math.inf
+            async with asyncio.timeout(5):
+                while len(numbers(tmp_path)) > 1:  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(0.001)
+    said = [fields["because"] for event, fields in life.log.lines if event == KEPT]
+    assert len(said) == 1
+    assert said[0].startswith("it cannot be shortened: ")
 
 
 async def test_a_journal_whose_files_were_taken_away_goes_on_behind_its_sums(tmp_path: Path) -> None:

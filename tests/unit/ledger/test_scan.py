@@ -1,5 +1,6 @@
 """One reading of a journal gives what every finished request came to, and remembers only those not finished."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,14 @@ def test_lines_that_are_there_again_count_once_and_begin_nothing_anew(tmp_path: 
 def test_groups_that_overlap_are_one(tmp_path: Path) -> None:
     files = files_of(tmp_path, [let_in("1")], [again_line(1)], [let_in("2")], [again_line(2)], [again_line(5)])
     assert [len(group) for group in journal_groups(files)] == [4, 1]
+
+
+def test_a_moment_that_no_calendar_has_is_damage(tmp_path: Path) -> None:
+    never = [let_in("1") | {"at": at} for at in (-1.0, 1e20, math.inf)]
+    files = files_of(tmp_path, [*never, *(charge("2", 5) | {"admitted_at": at} for at in (-1.0, 1e20, "12", None))])
+    files[0].write_bytes(files[0].read_bytes() + b'{"event":"admitted","request_id":"3","tenant":"a","at":NaN}\n')
+    scan, finished = scanned(files)
+    assert (finished, scan.unfinished, scan.lines, scan.damaged) == ([], {}, 8, 8)
 
 
 def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
