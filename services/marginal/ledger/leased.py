@@ -93,12 +93,12 @@ class LeasedStore:
 
     @property
     def told_until(self) -> float:
-        """The store has every record of a request admitted before then, in seconds since the Unix epoch, and has had
-        it for so long that no failover loses it.
+        """The store has every record of a request admitted before then, in seconds since the Unix epoch, and was told
+        of it so long ago that no failover loses it.
         """
         if not self.joined or self._retelling or self._outbox.spilled is not None:
             return 0.0
-        return min(self._outbox.oldest, self._clock() - RECALL_SECONDS)
+        return min(self._outbox.oldest(self._ticks()), self._clock() - RECALL_SECONDS)
 
     async def reserve(self, ask: Ask, *, lease_seconds: float) -> Grant:
         """Asks the store, or lends from the tenant's slice; raises LedgerUnavailable when nothing is left of that.
@@ -231,6 +231,7 @@ class LeasedStore:
         try:
             async for told in retell(self._shared, self._replay, since=since):
                 self._slices.told(one.request_id for one in told if one.final)
+            self._outbox.told(since, self._ticks())
         except BaseException:
             self._outbox.spill(since)
             raise

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from marginal.ledger.ports import Settled
 
@@ -17,6 +18,7 @@ MOST_RECORDS = 50_000
 MOST_SENT = 2_048
 RECALL_SECONDS = 300.0
 BATCH = 200
+_SECOND = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,21 @@ class Outbox:
         self._acknowledged: dict[str, None] = {}
         self._lease_seconds = 0.0
         self._sent: deque[tuple[float, Settled]] = deque(maxlen=MOST_SENT)
+        self._lately: deque[tuple[float, float]] = deque()
+        """When the oldest record that was delivered in a second was admitted, after when that second began."""
         self.spilled: float | None = None
 
     def __len__(self) -> int:
         return len(self._settled) + len(self._marks) + len(self._acknowledged) + (self.spilled is not None)
 
-    @property
-    def oldest(self) -> float:
-        """When the first of the records that wait was admitted; infinity when none waits."""
-        return min((one.admitted_at for one in self._settled.values()), default=math.inf)
+    def oldest(self, now: float) -> float:
+        """When the first of the records was admitted that wait, or were delivered in the last RECALL_SECONDS; infinity
+        when there is none.
+        """
+        while self._lately and now - self._lately[0][0] > RECALL_SECONDS + _SECOND:
+            self._lately.popleft()
+        waiting = (one.admitted_at for one in self._settled.values())
+        return min(chain(waiting, (admitted_at for _, admitted_at in self._lately)), default=math.inf)
 
     def settle(self, settled: Iterable[Settled]) -> None:
         """Puts records in; one that is final is not replaced by one that is not."""
@@ -101,3 +109,13 @@ class Outbox:
         for request_id in parcel.acknowledged:
             self._acknowledged.pop(request_id, None)
         self._sent.extend((now, one) for one in parcel.settled)
+        if parcel.settled:
+            self.told(min(one.admitted_at for one in parcel.settled), now)
+
+    def told(self, since: float, now: float) -> None:
+        """Remembers that the store was told just now of records that were admitted since then."""
+        if self._lately and now - self._lately[-1][0] < _SECOND:
+            begun, before = self._lately.pop()
+            self._lately.append((begun, min(before, since)))
+        else:
+            self._lately.append((now, since))

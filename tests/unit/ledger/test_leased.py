@@ -46,6 +46,7 @@ class ARouter:
         most_records: int = 1_000,
     ) -> None:
         self.journal: dict[str, Settled] = {}
+        self.later = 0.0
         self.log = Lines()
         self.leased = LeasedStore(
             Connection(store),
@@ -54,7 +55,7 @@ class ARouter:
             slices=Slices(mode),
             log=self.log,
             clock=lambda: NOW,
-            ticks=time.monotonic,
+            ticks=lambda: time.monotonic() + self.later,
             outbox=Outbox(most_records=most_records),
             others_seconds=0.05,
             look_seconds=0.05,
@@ -126,10 +127,16 @@ async def test_a_record_is_told_for_good_when_the_store_has_it_and_a_failover_wo
     router = ARouter(store, most_records=3)
     assert router.leased.told_until == 0.0
     async with router.leased.running():
+        assert router.leased.told_until == 0.0  # it was told all of the journal just now
+        router.later += RECALL_SECONDS + 2
         assert router.leased.told_until == NOW - RECALL_SECONDS
         await router.leased.settle([Settled("long", "acme", 1, NOW - 3_600.0)])
         assert router.leased.told_until == NOW - 3_600.0
         assert await router.leased.drained(1.0)
+        assert router.leased.told_until == NOW - 3_600.0
+        router.later += RECALL_SECONDS - 2
+        assert router.leased.told_until == NOW - 3_600.0
+        router.later += 4
         assert router.leased.told_until == NOW - RECALL_SECONDS
         store.away = True
         await router.goes(joined=False)

@@ -1,6 +1,8 @@
 """What a store is still to be told stays, the newest of each, until it was told."""
 
-from marginal.ledger.outbox import BATCH, Outbox
+import math
+
+from marginal.ledger.outbox import BATCH, RECALL_SECONDS, Outbox
 from marginal.ledger.ports import Settled
 
 
@@ -58,3 +60,22 @@ def test_what_was_sent_lately_can_be_sent_again() -> None:
     outbox.settle([record("open", 2)])
     outbox.recall(1_010.0)
     assert outbox.parcel().settled == [record("new"), record("open", 2)]
+
+
+def test_what_was_delivered_may_still_be_lost_for_as_long_as_it_is_recalled_however_old_it_is() -> None:
+    outbox = Outbox()
+    for number in range(1_000):
+        outbox.settle([Settled(str(number), "acme", 1, 100.0 - number)])
+        outbox.delivered(outbox.parcel(), number / 10)
+    assert outbox.oldest(100.0) == outbox.oldest(99.9 + RECALL_SECONDS) == 100.0 - 999
+    assert outbox.oldest(102.0 + RECALL_SECONDS) == math.inf
+    outbox.settle([Settled("waits", "acme", 1, 7.0)])
+    assert outbox.oldest(1_000.0) == 7.0
+
+
+def test_of_what_was_delivered_only_the_last_is_guarded_once_the_first_is_safe() -> None:
+    outbox = Outbox()
+    for at, admitted_at in ((0.0, 5.0), (200.0, 9.0)):
+        outbox.settle([Settled(str(at), "acme", 1, admitted_at)])
+        outbox.delivered(outbox.parcel(), at)
+    assert (outbox.oldest(RECALL_SECONDS), outbox.oldest(RECALL_SECONDS + 2)) == (5.0, 9.0)
