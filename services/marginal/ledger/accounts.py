@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marginal.errors import JournalFull
+from marginal.ledger.burials import Burials
 from marginal.ledger.journal import Journal
 from marginal.ledger.journal_lines import (
     Admitted,
@@ -22,14 +23,13 @@ from marginal.ledger.journal_lines import (
     admitted_at,
     admitted_line,
     progress_line,
-    reckoned,
     record_line,
     settled_of,
 )
-from marginal.ledger.ports import Balance, Expired, Settled, Store, StoreAway
+from marginal.ledger.ports import Balance, Settled, Store, StoreAway
 from marginal.ledger.recovery import Recovery, recover, replay
 from marginal.routing.holds import Ask, Grant, Scope
-from marginal.routing.records import CostRecord, DegradedReason, Settlement
+from marginal.routing.records import CostRecord, DegradedReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Accounts:
         self._clock = clock
         self._at_once = at_once
         self._told = told
+        self._burials = Burials(store, journal, fields=fields, currency=currency, clock=clock, told=told)
         self._rules = rules
         self._open: dict[str, _Hold] = {}
         self._ended: deque[tuple[int, int]] = deque()
@@ -187,6 +188,7 @@ class Accounts:
             shared=self._at_once is None,
             told=self._told,
         )
+        self._burials.watch(recovery.reckoned)
         self._keep_until_synced(0)  # a recovered request may have its lines in any file
         return recovery
 
@@ -227,7 +229,8 @@ class Accounts:
         """What the keeper does every few seconds: news of the open holds, and records for the dead ones."""
         with suppress(StoreAway, OSError):  # of a store that is away, or a journal that cannot be read: next time
             await self._tell_progress()
-            await self._bury()
+            await self._burials.bury(self._knows)
+            await self._burials.supersede()
 
     async def _keep(self) -> None:
         while True:
@@ -248,28 +251,14 @@ class Accounts:
             marks = {hold.request.request_id: hold.mark for hold in holds}
             await self._store.progress(marks, lease_seconds=self._rules.lease_seconds)
 
-    async def _bury(self) -> None:
-        """Writes a record for every hold that expired, then says so; of its own ones the router knows better."""
-        if not self._journal.writable:
-            return
-        expired = [one for one in await self._store.expire() if not self._knows(one)]
-        for one in expired:
-            dead = Admitted(one.request_id, one.tenant, one.admitted_at, one.charged_nanos, Scope.FULL.value)
-            record = reckoned(dead, one.charged_nanos, Settlement.EXPIRED, self._currency)
-            self._journal.append(record_line(record, self._fields))
-            self._told(record)
-        await self._journal.durable()
-        if expired and self._journal.writable:
-            await self._store.acknowledge([one.request_id for one in expired])
-
     def _keep_until_synced(self, file: int) -> None:
         """Keeps files from that number on until all lines taken so far are on the disk for good."""
         while self._ended and self._ended[-1][1] >= file:
             self._ended.pop()
         self._ended.append((self._journal.taken, file))
 
-    def _knows(self, one: Expired) -> bool:
-        return one.request_id in self._open or one.request_id in self._unsettled
+    def _knows(self, request_id: str) -> bool:
+        return request_id in self._open or request_id in self._unsettled
 
     async def _settle(self) -> None:
         """Tells the store of everything that is in the journal for good, as long as there is something."""

@@ -52,6 +52,11 @@ class Hold:
     final: bool = False
 
     @property
+    def seen_as(self) -> HoldState:
+        """Its state, with how sure that is."""
+        return HoldState.UNSURE if self.state is HoldState.SETTLED and not self.final else self.state
+
+    @property
     def has_key(self) -> bool:
         """Whether its idempotency key is its own; that of a request that came to nothing is free."""
         return self.answered or self.state is HoldState.HELD
@@ -141,7 +146,7 @@ class HoldBook:
     def states(self, request_ids: Iterable[str]) -> Mapping[str, HoldState]:
         """As `Store.states`."""
         known = ((request_id, self._open.get(request_id) or self._closed.get(request_id)) for request_id in request_ids)
-        return {request_id: hold.state for request_id, hold in known if hold is not None}
+        return {request_id: hold.seen_as for request_id, hold in known if hold is not None}
 
     def balances(self, tenants: Sequence[str], now: float) -> Sequence[Balance]:
         """As `Store.balances`."""

@@ -1,12 +1,13 @@
-"""The lines of a journal, written and read: `admitted`, `progress`, `cost_record` and `again`.
+"""The lines of a journal, written and read: `admitted`, `progress`, `cost_record`, `superseded` and `again`.
 
 An `admitted` line comes before anything is spent, `progress` lines say what open requests have cost so far, and a
 `cost_record` line is all that finance needs of one request: the fields of its record, and what a store must be told of
-it. An `again` line begins a file that may have lines again which are in files before it.
+it. A `superseded` line names requests whose reckoned records budgets need no more, as their own routers have told what
+they came to. An `again` line begins a file that may have lines again which are in files before it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,7 @@ from marginal.routing.records import CostRecord, Settlement
 ADMITTED = "admitted"
 PROGRESS = "progress"
 COST_RECORD = "cost_record"
+SUPERSEDED = "superseded"
 AGAIN = "again"
 
 LOST = "RouterLost"
@@ -86,6 +88,16 @@ def progress_line(marks: Mapping[str, int], at: float) -> Mapping[str, Any]:
 def marks_from(line: Mapping[str, Any]) -> Mapping[str, int]:
     """Reads the line again. Raises KeyError, AttributeError, TypeError, ValueError."""
     return {request_id: int(nanos) for request_id, nanos in line["marks"].items()}
+
+
+def superseded_line(request_ids: Sequence[str]) -> Mapping[str, Any]:
+    """The line of requests whose reckoned records here the store has replaced by those of their own routers."""
+    return {"event": SUPERSEDED, "request_ids": list(request_ids)}
+
+
+def superseded_from(line: Mapping[str, Any]) -> Sequence[str]:
+    """Reads the line again. Raises KeyError, TypeError."""
+    return [str(request_id) for request_id in line["request_ids"]]
 
 
 def again_line(since: int) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ Every step may be cut off by a crash and done again: a record that was written i
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
@@ -34,13 +34,17 @@ KNOWN_SECONDS = REMEMBERED_SECONDS - 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was found and done: `settled` records were told to the store, `recovered` written for dead requests."""
+    """What was found and done: `settled` records were told to the store, `recovered` written for dead requests.
+
+    `reckoned` are requests of other routers that may still tell the truth, and when they were admitted.
+    """
 
     lines: int
     damaged: int
     settled: int
     recovered: Sequence[str]
     recovered_nanos: int
+    reckoned: Mapping[str, float] = field(default_factory=dict)
 
 
 async def recover(
@@ -62,8 +66,8 @@ async def recover(
     """
     scan, sums = Scan(), await asyncio.to_thread(read_sums, journal.directory)
     since = now - KNOWN_SECONDS if shared else _begin(now)
-    count = 0 if shared else await _tell(store, sums.settled())
-    count += await _tell(store, _since(since, scan.finished(_files(journal.directory, sums, now))))
+    count = await _tell(store, _since(since, scan.finished(_files(journal.directory, sums, now))))
+    count += 0 if shared else await _tell(store, sums.settled(scan.superseded))
     unfinished = list(scan.unfinished.values())
     by_store = await _charged(store, unfinished)
     recovered: dict[str, Settled] = {}
@@ -89,6 +93,7 @@ async def recover(
         settled=count,
         recovered=list(recovered),
         recovered_nanos=sum(one.nanos for one in recovered.values()),
+        reckoned={one.request_id: one.admitted_at for one in chain(_reckoned(sums, scan), scan.expired.values())},
     )
 
 
@@ -100,7 +105,8 @@ def replay(directory: Path, now: float, *, since: float) -> Iterator[Sequence[Se
     """
     scan, sums = Scan(), read_sums(directory)
     records = _since(max(since, _begin(now)), scan.finished(_files(directory, sums, now)))
-    yield from _batches(chain(() if since else sums.settled(), records))
+    yield from _batches(records)
+    yield from _batches(() if since else sums.settled(scan.superseded))
     yield from _batches(_since(max(since, _begin(now)), _unsure(scan, with_expired=True)))
 
 
@@ -155,6 +161,10 @@ def _unsure(scan: Scan, *, with_expired: bool) -> Iterator[Settled]:
     yield from map(settled_from, scan.answered.values())
     if with_expired:
         yield from scan.expired.values()
+
+
+def _reckoned(sums: Sums, scan: Scan) -> Iterator[Settled]:
+    return (one for one in sums.named if not one.final and one.request_id not in scan.superseded)
 
 
 def _since(since: float, settled: Iterable[Settled]) -> Iterator[Settled]:

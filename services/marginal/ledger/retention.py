@@ -7,6 +7,7 @@ budgets need of a deleted file is in the journal's sums, exact to the nano-unit.
 
 import asyncio
 import os
+from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -176,9 +177,11 @@ def _summed_up(sums: Sums, group: Sequence[Path], now: float) -> _Summed:
         nonlocal newest
         for one in scan.finished(group):
             newest = max(newest, one.admitted_at)
-            yield one
+            if one.request_id not in scan.recovered:
+                yield one
 
-    more = sums.plus(journal_number(group[-1]), seen(), scan.expired, now)
+    named = ChainMap(scan.recovered, scan.expired)
+    more = sums.plus(journal_number(group[-1]), seen(), now, named=named, superseded=scan.superseded)
     return _Summed(group, more, newest)
 
 

@@ -15,12 +15,14 @@ from marginal.ledger.journal_lines import (
     ADMITTED,
     COST_RECORD,
     PROGRESS,
+    SUPERSEDED,
     Admitted,
     admitted_from,
     check_record,
     marks_from,
     settled_from,
     settlement_of,
+    superseded_from,
 )
 from marginal.ledger.ports import Settled
 from marginal.routing.records import Settlement
@@ -31,7 +33,9 @@ class Scan:
     """What became of requests in the lines so far.
 
     `unfinished` are requests without a last record, `marks` what those had cost, in nano-units; `answered` are the
-    record lines of requests whose shadow attempt is under way, and `expired` what was reckoned of others' requests.
+    record lines of requests whose shadow attempt is under way, and `expired` what was reckoned of others' requests, as
+    far as it is not known that their own routers told the truth; `superseded` are those of files before, where it is.
+    `recovered` was reckoned of this router's own requests, and is finished.
     """
 
     lines: int = 0
@@ -40,6 +44,8 @@ class Scan:
     marks: dict[str, int] = field(default_factory=dict)
     answered: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     expired: dict[str, Settled] = field(default_factory=dict)
+    superseded: set[str] = field(default_factory=set)
+    recovered: dict[str, Settled] = field(default_factory=dict)
 
     def finished(self, files: Sequence[Path]) -> Iterator[Settled]:
         """Reads files, oldest first; gives what each request came to by its last record, once. Raises OSError."""
@@ -72,6 +78,10 @@ class Scan:
             for request_id, nanos in marks_from(line).items():
                 if request_id in self.unfinished:
                     self.marks[request_id] = max(nanos, self.marks.get(request_id, 0))
+        elif event == SUPERSEDED:
+            for request_id in superseded_from(line):
+                if self.expired.pop(request_id, None) is None:
+                    self.superseded.add(request_id)
         return None
 
     def _take_record(self, line: Mapping[str, Any], ended: set[str]) -> Settled | None:
@@ -85,8 +95,11 @@ class Scan:
             return None
         for known in (self.unfinished, self.marks, self.answered, self.expired):
             known.pop(request_id, None)
-        if settlement_of(line) is Settlement.EXPIRED:
+        settlement = settlement_of(line)
+        if settlement is Settlement.EXPIRED:
             self.expired[request_id] = settled
             return None
+        if settlement is Settlement.RECOVERED:
+            self.recovered[request_id] = settled
         ended.add(request_id)
         return settled

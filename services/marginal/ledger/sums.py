@@ -7,10 +7,10 @@ files that are passed over. Hours, days and months that are over for longer than
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,38 +20,68 @@ from marginal.ledger.ports import REMEMBERED_SECONDS, Settled
 from marginal.routing.holds import Window
 
 SUMS_FILE = "sums.json"
+NONE: Mapping[str, Settled] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
     """What the files up to number `upto` said: nano-units by tenant and by moment, in seconds since the Unix epoch.
 
-    `unsure` are records that a surer one may still replace. `name` tells these sums from those of other journals.
+    `named` are records under the ids of their requests: what was reckoned of another router's request until its truth
+    comes, and of a request of this one, which another may have reckoned too. `name` tells these sums from those of
+    other journals.
     """
 
     upto: int = 0
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     spent: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    unsure: tuple[Settled, ...] = ()
+    named: tuple[Settled, ...] = ()
 
-    def plus(self, upto: int, final: Iterable[Settled], unsure: Mapping[str, Settled], now: float) -> "Sums":
-        """These and the records of further files, up to number `upto`; `unsure` is looked at after `final`."""
-        before = (one for one in self.settled() if one.final)
+    def plus(
+        self,
+        upto: int,
+        final: Iterable[Settled],
+        now: float,
+        *,
+        named: Mapping[str, Settled] = NONE,
+        superseded: AbstractSet[str] = frozenset(),
+    ) -> "Sums":
+        """These and the `final` records of further files, up to number `upto`, and those that stay `named`.
+
+        Of the named ones before, those `superseded` are left out. Both are looked at after `final`.
+        """
         spent: dict[str, dict[int, int]] = {}
-        for one in chain(before, final):
-            if (at := _moment(one.admitted_at, now)) is not None:
-                of_tenant = spent.setdefault(one.tenant, {})
-                of_tenant[at] = of_tenant.get(at, 0) + one.nanos
-        left = tuple(one for one in (*self.unsure, *unsure.values()) if _moment(one.admitted_at, now) is not None)
-        return Sums(upto, self.name, spent, left)
 
-    def settled(self) -> Iterator[Settled]:
-        """The same as a store is told of it: each sum under an id of its own, as long as none is added to."""
+        def add(tenant: str, admitted_at: float, nanos: int) -> None:
+            if (at := _moment(admitted_at, now)) is not None:
+                of_tenant = spent.setdefault(tenant, {})
+                of_tenant[at] = of_tenant.get(at, 0) + nanos
+
+        for tenant, of_tenant in self.spent.items():
+            for at, nanos in of_tenant.items():
+                add(tenant, at, nanos)
+        sure = {one.request_id: one for one in self.named if one.final}
+        reckoned = {one.request_id: one for one in self.named if not one.final}
+        for one in final:
+            reckoned.pop(one.request_id, None)
+            if one.request_id not in sure:
+                add(one.tenant, one.admitted_at, one.nanos)
+        left = {request_id: one for request_id, one in reckoned.items() if request_id not in superseded}
+        left |= dict(named) | sure
+        return Sums(
+            upto, self.name, spent, tuple(one for one in left.values() if _moment(one.admitted_at, now) is not None)
+        )
+
+    def settled(self, superseded: AbstractSet[str] = frozenset()) -> Iterator[Settled]:
+        """The same as a store is told of it: each sum under an id of its own, as long as none is added to.
+
+        `superseded` are left out, and looked at after the sums.
+        """
         for tenant, spent in self.spent.items():
             for at, nanos in spent.items():
                 name = sha256(f"{self.name} {at} {tenant}".encode()).hexdigest()[:32]
                 yield Settled(name, tenant, nanos, float(at), answered=False)
-        yield from self.unsure
+        yield from (one for one in self.named if one.final or one.request_id not in superseded)
 
 
 _SUMS = TypeAdapter(Sums)

@@ -35,7 +35,7 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9._:/-]{1,200}")
 
 _NOTHING = "-"
 _SCOPES = {"F": Scope.FULL, "S": Scope.SMALL}
-_STATES = {"H": HoldState.HELD, "E": HoldState.EXPIRED, "S": HoldState.SETTLED}
+_STATES = {"H": HoldState.HELD, "E": HoldState.EXPIRED, "U": HoldState.UNSURE, "S": HoldState.SETTLED}
 _WINDOWS = tuple(Window)
 
 _Item = TypeVar("_Item")

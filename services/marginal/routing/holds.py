@@ -96,8 +96,9 @@ class Grant:
 
 
 class HoldState(Enum):
-    """How far a hold has come."""
+    """How far a hold has come; an UNSURE one was settled, and may be once more."""
 
     HELD = "held"
     EXPIRED = "expired"
+    UNSURE = "unsure"
     SETTLED = "settled"

@@ -80,10 +80,10 @@ class BreakingJournal(Journal):
 class Life:
     """One life of a router with a store of its own, over a journal that is kept by rules."""
 
-    def __init__(self, directory: Path, clock: SetClock, **rules: Any) -> None:
+    def __init__(self, directory: Path, clock: SetClock, *, shared: MemoryStore | None = None, **rules: Any) -> None:
         self.clock, self.log, self.sizes = clock, Heard(), list[int]()
         self.told_until: Any = math.inf
-        self.store = MemoryStore(clock)
+        self.store = shared or MemoryStore(clock)
         self.journal = BreakingJournal(
             directory, tell=[].append, rules=JournalRules(file_bytes=FILE_BYTES, retry_seconds=0.001)
         )
@@ -93,7 +93,7 @@ class Life:
             fields=FIELDS,
             currency="USD",
             clock=clock,
-            at_once=lambda settled: self.store.book.settle(settled, clock()),
+            at_once=None if shared else lambda settled: self.store.book.settle(settled, clock()),
         )
         self.rules: dict[str, Any] = {"days": 35, "file_bytes": FILE_BYTES, **rules}
 
@@ -393,6 +393,80 @@ async def test_a_store_that_came_back_empty_is_told_of_deleted_files_and_one_tha
         assert (await life.spent(empty))["acme", Window.MONTH] == before["acme", Window.MONTH] - 7
 
 
+async def told_of(clock: SetClock, *lives: Life) -> Mapping[tuple[str, Window], int]:
+    """What a store that was emptied is told by so many routers."""
+    empty = MemoryStore(clock)
+    for life in lives:
+        for batch in life.accounts.replay(0.0):
+            await empty.settle(batch)
+    return await lives[0].spent(empty)
+
+
+async def test_a_request_that_two_journals_know_counts_once_when_its_own_has_summed_it_up(tmp_path: Path) -> None:
+    clock = SetClock()
+    other, own = Life(tmp_path / "other", clock), Life(tmp_path / "own", clock)
+    async with own.running():
+        await own.accounts.reserve(ask("dead"))
+    own = Life(tmp_path / "own", clock)
+    async with other.running(), own.running():
+        other.accounts.settle(record("dead", nanos=HELD // 2, settlement=Settlement.EXPIRED))
+        await own.requests(30)
+        before = await told_of(clock, other, own)
+        assert before["acme", Window.MONTH] == HELD + sum(range(31))
+        for number in range(3):
+            await own.keep(size_bytes=1)
+            await own.requests(20, f"more{number}-")
+        assert len(read_sums(tmp_path / "own").named) == 1
+        expected = HELD + sum(range(31)) + 3 * sum(range(21))
+        assert await told_of(clock, other, own) == await told_of(clock, own, other)
+        assert (await told_of(clock, other, own))["acme", Window.MONTH] == expected
+
+
+@pytest.mark.parametrize("deletes_first", [False, True])
+async def test_a_router_that_was_late_counts_once_however_soon_the_others_file_goes(
+    tmp_path: Path, deletes_first: bool
+) -> None:
+    """One router reckons a hold of another that lives, and has told nothing for a lease."""
+    clock, store = SetClock(), MemoryStore(SetClock())
+    late, other = (Life(tmp_path / name, clock, shared=store) for name in ("late", "other"))
+    async with late.running(), other.running():
+        await late.accounts.reserve(ask("late"))
+        store.book.expire(["late"], clock())
+        await other.accounts.keep()
+        await other.requests(20, "other")
+        if deletes_first:
+            await other.keep(size_bytes=1)
+        late.accounts.settle(record("late", nanos=70))
+        await late.requests(20, "late")
+        assert await late.accounts.settled(5)
+        assert await other.accounts.settled(5)
+        await other.accounts.keep()
+        await other.requests(20, "again")
+        await late.keep(size_bytes=1)
+        assert numbers(tmp_path / "late") == [late.journal.number]
+        expected = 70 + 3 * sum(range(21))
+        assert (await told_of(clock, late, other))["acme", Window.MONTH] == expected
+        await other.keep(size_bytes=1)
+        assert (await told_of(clock, other, late))["acme", Window.MONTH] == expected
+        assert read_sums(tmp_path / "other").named == ()
+        assert await late.spent(store) == await told_of(clock, other, late)
+
+
+async def test_the_truth_in_a_later_file_replaces_what_is_among_the_sums(tmp_path: Path) -> None:
+    clock = SetClock()
+    async with Life(tmp_path, clock).running() as life:
+        life.accounts.settle(record("late", nanos=9, settlement=Settlement.EXPIRED))
+        await life.requests(20)
+        await life.keep(size_bytes=1)
+        life.accounts.settle(record("late", nanos=5))
+        await life.requests(20, "more")
+        before = await life.spent()
+        assert await told_of(clock, life) == before
+        await life.keep(size_bytes=1)
+        assert await told_of(clock, life) == before
+        assert before["acme", Window.MONTH] == 5 + 2 * sum(range(21))
+
+
 async def test_a_crash_between_the_sums_and_the_deletion_counts_nothing_twice(tmp_path: Path) -> None:
     clock, directory, copies = SetClock(), tmp_path / "journal", tmp_path / "copies"
     async with Life(directory, clock).running() as life:
@@ -498,7 +572,7 @@ def test_sums_of_months_stay_small_and_exact_in_every_window_that_may_be_asked_f
     records = [Settled(str(n), tenant, nanos, now - ago * HOUR) for n, (tenant, ago, nanos) in enumerate(spent)]
     sums = Sums()
     for upto, one in enumerate(records, 1):
-        sums = sums.plus(upto, [one], {}, now)
+        sums = sums.plus(upto, [one], now)
     told, by_hand = MemoryStore(SetClock(now)), MemoryStore(SetClock(now))
     for one in sums.settled():
         told.book.settle(one, now)
@@ -506,4 +580,4 @@ def test_sums_of_months_stay_small_and_exact_in_every_window_that_may_be_asked_f
         by_hand.book.settle(one, now)
     assert told.book.balances(TENANTS, now) == by_hand.book.balances(TENANTS, now)
     assert all(len(rows) <= 49 + 4 + 2 for rows in sums.spent.values())
-    assert Sums(sums.upto, sums.name, sums.spent, sums.unsure) == sums
+    assert Sums(sums.upto, sums.name, sums.spent, sums.named) == sums

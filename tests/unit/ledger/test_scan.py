@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from marginal.ledger.journal_files import journal_files, journal_groups, journal_number
-from marginal.ledger.journal_lines import Admitted, admitted_line, again_line, encoded, progress_line, record_line
+from marginal.ledger.journal_lines import (
+    Admitted,
+    admitted_line,
+    again_line,
+    encoded,
+    progress_line,
+    record_line,
+    superseded_line,
+)
 from marginal.ledger.ports import Settled
 from marginal.ledger.scan import Scan
 from marginal.routing.records import Settlement
@@ -61,6 +69,12 @@ def test_what_was_reckoned_of_anothers_request_is_unsure_until_the_truth_comes(t
     scan, finished = scanned(files_of(tmp_path, reckoned, [charge("2", 7)]))
     assert finished == [("2", 7)]
     assert scan.expired == {"1": Settled("1", "acme", 9, NOW, answered=True, final=False)}
+
+
+def test_what_was_reckoned_is_needed_no_more_once_the_truth_was_told_elsewhere(tmp_path: Path) -> None:
+    reckoned = [charge(name, 9, settlement=Settlement.EXPIRED) for name in "123"]
+    scan, finished = scanned(files_of(tmp_path, reckoned, [superseded_line(["2", "3", "summed"]), reckoned[2]]))
+    assert (finished, sorted(scan.expired), scan.superseded) == ([], ["1", "3"], {"summed"})
 
 
 def test_lines_that_are_there_again_count_once_and_begin_nothing_anew(tmp_path: Path) -> None:

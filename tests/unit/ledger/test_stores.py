@@ -214,7 +214,9 @@ async def test_a_settlement_whose_shadow_is_still_to_come_is_replaced_by_the_fin
     await store.reserve(ask("a"), lease_seconds=LEASE)
     await store.settle([settled("a", 30, final=False)])
     assert await money(store) == [(30, 0)] * 3
+    assert await store.states(["a"]) == {"a": HoldState.UNSURE}
     await store.settle([settled("a", 90)])
+    assert await store.states(["a"]) == {"a": HoldState.SETTLED}
     await store.settle([settled("a", 1)])
     assert await money(store) == [(90, 0)] * 3
 
