@@ -36,6 +36,8 @@ JOURNAL_DAYS = 35
 
 FILES = 16
 """How many files a journal of bounded size has: one is deleted at a time."""
+LEAST_BYTES = 64_000
+"""The least bounded size: its files have room for some records each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,12 @@ async def accounting(
 
     With a shared store `share` keeps what was learnt in it as well.
     """
+    rules = journal_rules(options)
     async with AsyncExitStack() as stack:
         directory = options.journal
         if directory is None:
             log.warning(UNKEPT)
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marginal-journal-")))
-        rules = _rules(options)
         journal = Journal(directory, tell=lambda sentence: log.warning(sentence), rules=rules)
         await stack.enter_async_context(journal.running())
         clock = steady_clock()
@@ -124,7 +126,12 @@ async def accounting(
         yield ledger
 
 
-def _rules(options: LedgerOptions) -> JournalRules:
+def journal_rules(options: LedgerOptions) -> JournalRules:
+    """When a file of the journal is full, so that a bounded one has FILES. Raises ConfigurationError."""
+    if 0 < options.journal_bytes < LEAST_BYTES:
+        raise ConfigurationError(
+            f"--journal-bytes {options.journal_bytes}: give {LEAST_BYTES} at least, or 0 for any number"
+        )
     if options.journal is None:
         return PASSING_RULES
     most = DEFAULT_RULES.file_bytes

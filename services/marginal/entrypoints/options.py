@@ -110,7 +110,7 @@ JournalBytes = Annotated[
         envvar="MARGINAL_JOURNAL_BYTES",
         min=0,
         help="The most bytes that --journal may have: the oldest files are deleted sooner then, budgets stay exact."
-        " 0 is any number.",
+        " 0 is any number, else 64000 at least.",
         rich_help_panel=LEDGER,
     ),
 ]
