@@ -99,8 +99,8 @@ JournalDays = Annotated[
     int,
     typer.Option(
         envvar="MARGINAL_JOURNAL_DAYS",
-        min=1,
-        help="Days after which files of --journal are deleted; budgets stay exact.",
+        min=0,
+        help="Days after which files of --journal are deleted, 0 is never; budgets stay exact.",
         rich_help_panel=LEDGER,
     ),
 ]

@@ -6,6 +6,7 @@ budgets need of a deleted file is in the journal's sums, exact to the nano-unit.
 """
 
 import asyncio
+import math
 import os
 from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -23,11 +24,13 @@ from marginal.ledger.sums import SUMS_FILE, Sums, put_in_force, read_sums, writt
 DAY_SECONDS = 86_400.0
 DELETED = "journal files deleted"
 KEPT = "journal over its limit"
+DUE = "journal files are going to be deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class KeepRules:
-    """A file is deleted `days` after it was last written; `size_bytes` is the most that all may have, 0 is any size.
+    """A file is deleted `days` after it was last written, 0 is never; `size_bytes` is the most that all may have, 0 is
+    any size.
 
     `file_bytes` is when a file is full: so much room is left for what comes in `look_seconds`, until the next look.
     """
@@ -88,7 +91,8 @@ class Retention:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Sees to it every now and then."""
+        """Sees to it every now and then, and begins with what files are going to be deleted."""
+        await self._say_what_is_due()
         keeping = asyncio.create_task(self._keep_on())
         try:
             yield
@@ -112,6 +116,13 @@ class Retention:
                     bytes=sum(size for _, _, size in deleted),
                     until=datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds"),
                 )
+
+    async def _say_what_is_due(self) -> None:
+        with suppress(OSError):
+            files, sizes = await asyncio.to_thread(self._due)
+            if files:
+                rules = self._rules
+                self._log.warning(DUE, files=files, bytes=sizes, days=rules.days, most_bytes=rules.size_bytes)
 
     async def _keep_on(self) -> None:
         while True:
@@ -148,15 +159,33 @@ class Retention:
         self._sums, self._summed = summed.sums, None
         return summed.newest, len(group), await asyncio.to_thread(_delete, directory, summed.sums.upto)
 
+    def _due(self) -> tuple[int, int]:
+        """How many files must go, and their bytes, as if each could go alone and sums needed no room."""
+        files = journal_files(self._directory)
+        left, gone = bytes_of([*files, self._directory / SUMS_FILE]), 0
+        for count, path in enumerate(files):
+            found = path.stat()
+            if path == files[-1] or not (found.st_mtime < self._last_old or self._is_too_large(left, files[-1])):
+                return count, gone
+            left, gone = left - found.st_size, gone + found.st_size
+        return 0, 0
+
+    @property
+    def _last_old(self) -> float:
+        """Files that were last written before then are too old, in seconds since the Unix epoch."""
+        return self._clock() - self._rules.days * DAY_SECONDS if self._rules.days else -math.inf
+
+    def _is_too_large(self, size: int, last: Path) -> bool:
+        room = 2 * self._rules.file_bytes - last.stat().st_size
+        return 0 < self._rules.size_bytes < size + room
+
     def _too_much(self) -> tuple[Sequence[Path], int]:
         """The oldest files that go together if they must go, and the bytes of the whole journal."""
         files, sums = journal_files(self._directory), self._directory / SUMS_FILE
         size = bytes_of([*files, sums])
         if len(files) < 2:
             return (), size
-        room = 2 * self._rules.file_bytes - files[-1].stat().st_size
-        too_large = 0 < self._rules.size_bytes < size + room
-        last_old = self._clock() - self._rules.days * DAY_SECONDS
+        too_large, last_old = self._is_too_large(size, files[-1]), self._last_old
         if not too_large and files[0].stat().st_mtime >= last_old:
             return (), size
         group = journal_groups(files)[0]

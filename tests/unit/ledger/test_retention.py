@@ -22,7 +22,7 @@ from marginal.ledger.journal_files import bytes_of, journal_files, journal_numbe
 from marginal.ledger.journal_lines import Admitted, admitted_line, record_line
 from marginal.ledger.memory import MemoryStore
 from marginal.ledger.ports import Settled
-from marginal.ledger.retention import DELETED, KEPT, KeepRules, Retention
+from marginal.ledger.retention import DELETED, DUE, KEPT, KeepRules, Retention
 from marginal.ledger.sums import SUMS_FILE, Sums, read_sums, written_beside
 from marginal.routing.holds import Window
 from marginal.routing.records import Settlement
@@ -287,6 +287,40 @@ async def test_files_are_kept_for_so_many_days_after_they_were_last_written(tmp_
         assert numbers(tmp_path)[0] == 4
         await life.keep()
         assert numbers(tmp_path)[0] == 4
+
+
+async def test_files_are_kept_for_ever_when_they_are_of_any_age_and_size(tmp_path: Path) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(20)
+        before = numbers(tmp_path)
+        for path in journal_files(tmp_path):
+            os.utime(path, (0, 0))
+        await life.keep(days=0)
+        assert (numbers(tmp_path), life.log.lines) == (before, [])
+
+
+@pytest.mark.parametrize(("old", "rules"), [(3, {}), (0, {"size_bytes": 6 * FILE_BYTES})])
+async def test_a_start_says_how_many_files_are_going_to_be_deleted(
+    tmp_path: Path, old: int, rules: dict[str, int]
+) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(20)
+        before = journal_files(tmp_path)
+        for path in before:
+            written = life.clock() - (36 if path in before[:old] else 1) * 24 * HOUR
+            os.utime(path, (written, written))
+        async with life.retention(**rules, look_seconds=60).running():
+            assert list(journal_files(tmp_path)) == list(before)
+        ((event, fields),) = life.log.lines
+        size = bytes_of(before)
+        await life.keep(**rules)
+        deleted = size - bytes_of(journal_files(tmp_path))
+        count = len(before) - len(numbers(tmp_path))
+        assert (event, fields["days"]) == (DUE, 35)
+        assert 0 <= count - fields["files"] <= (0 if old else 1)  # the sums need room too
+        assert 0 < fields["bytes"] <= deleted
+        async with life.retention(**rules, look_seconds=60).running():
+            assert [event for event, _ in life.log.lines] == [DUE, DELETED]
 
 
 async def test_the_file_that_is_written_is_kept_however_old_or_large_it_is(tmp_path: Path) -> None:
