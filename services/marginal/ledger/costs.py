@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from marginal.ledger.ports import DAY_SECONDS
 from marginal.policy.deferral import Reason, Verdict
 from marginal.routing.records import CANCELLED, Outcome, Settlement
 from marginal.routing.spending import MOST_ROWS, CostQuery, CostRow, CostSummary, Figures, Grouping
-
-DAY_SECONDS = 86_400
 
 Line = Mapping[str, Any]
 

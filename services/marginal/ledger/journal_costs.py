@@ -12,13 +12,10 @@ from typing import Any
 from pydantic_core import from_json
 
 from marginal.ledger.costs import CostTally
-from marginal.ledger.journal_files import journal_files
+from marginal.ledger.journal_files import SKEW_SECONDS, journal_files
 from marginal.ledger.journal_lines import ADMITTED, COST_RECORD, PROGRESS, check_record
 from marginal.ledger.reading import SUREST, sureness
 from marginal.routing.spending import CostQuery, CostSummary
-
-SKEW_SECONDS = 3_600.0
-"""How far the clock that says when a request was admitted may be from the clock of the journal's files."""
 
 Watch = Callable[[int], None]
 """Is told how many more bytes were read; what it raises ends the reading."""

@@ -15,6 +15,9 @@ from pydantic_core import from_json
 from marginal.errors import ConfigurationError
 from marginal.ledger.journal_lines import AGAIN
 
+SKEW_SECONDS = 3_600.0
+"""How far the clock that says when a request was admitted may be from the clock of the journal's files."""
+
 _NAME = re.compile(r"journal-(\d{8,})\.jsonl")
 
 

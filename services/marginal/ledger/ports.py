@@ -6,6 +6,7 @@ from typing import Protocol
 
 from marginal.routing.holds import Ask, Grant, HoldState, Window
 
+DAY_SECONDS = 86_400
 REMEMBERED_SECONDS = 48 * 3600
 """How long a closed hold, its idempotency key and a period that is over are remembered.
 

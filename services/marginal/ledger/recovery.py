@@ -20,14 +20,13 @@ from marginal.ledger.journal_lines import (
     record_line,
     settled_from,
 )
-from marginal.ledger.ports import REMEMBERED_SECONDS, Settled, Store, StoreAway
+from marginal.ledger.ports import DAY_SECONDS, REMEMBERED_SECONDS, Settled, Store, StoreAway
 from marginal.ledger.scan import Scan
 from marginal.ledger.sums import Sums, read_sums
 from marginal.routing.holds import Window
 from marginal.routing.records import CostRecord, Settlement
 
 BATCH = 500
-DAY_SECONDS = 86_400.0
 KNOWN_SECONDS = REMEMBERED_SECONDS - 3_600.0
 """A shared store still knows requests that were admitted within so many seconds, whatever became of them."""
 

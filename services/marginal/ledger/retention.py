@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from marginal.ledger.journal_files import bytes_of, journal_files, journal_groups, journal_number
-from marginal.ledger.ports import Settled
+from marginal.ledger.journal_files import SKEW_SECONDS, bytes_of, journal_files, journal_groups, journal_number
+from marginal.ledger.ports import DAY_SECONDS, Settled
 from marginal.ledger.scan import Scan
-from marginal.ledger.sums import SUMS_FILE, Sums, put_in_force, read_sums, written_beside
+from marginal.ledger.sums import SUMS_FILE, Sums, is_over, put_in_force, read_sums, written_beside
 
-DAY_SECONDS = 86_400.0
 DELETED = "journal files deleted"
 KEPT = "journal over its limit"
 DUE = "journal files are going to be deleted"
@@ -201,6 +200,8 @@ class Retention:
 
 def _summed_up(sums: Sums, group: Sequence[Path], now: float) -> _Summed:
     scan, newest = Scan(), group[-1].stat().st_mtime
+    if is_over(newest + SKEW_SECONDS, now):  # none of their lines counts in any window now
+        return _Summed(group, sums.plus(journal_number(group[-1]), (), now), newest + SKEW_SECONDS)
 
     def seen() -> Iterator[Settled]:
         nonlocal newest

@@ -115,6 +115,11 @@ def put_in_force(beside: Path) -> None:
     beside.replace(beside.with_name(SUMS_FILE))
 
 
+def is_over(at: float, now: float) -> bool:
+    """Whether no store may be asked for a window any more that a moment, or one before it, is in."""
+    return _moment(at, now) is None
+
+
 def _moment(at: float, now: float) -> int | None:
     """The begin of the shortest window a moment is in that a store may still be asked for; None when all are over."""
     for begins, ends in _windows(int(at // 3_600)):

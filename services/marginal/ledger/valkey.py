@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from valkey.asyncio import Valkey
 
 from marginal.errors import BudgetExceeded, InvalidRequest
-from marginal.ledger.ports import Balance, Expired, Settled, StoreEmptied
+from marginal.ledger.ports import DAY_SECONDS, Balance, Expired, Settled, StoreEmptied
 from marginal.ledger.refusals import already_answered, in_progress, key_reused
 from marginal.ledger.valkey_link import TIMEOUT_SECONDS, ValkeyLink
 from marginal.routing.holds import Ask, Grant, HoldState, Scope, Window
@@ -24,7 +24,7 @@ NAME = "marginal"
 BATCH = 200
 """Holds per script: some milliseconds of the server, in which nobody else is served."""
 
-LEARNED_SECONDS = 90 * 86_400
+LEARNED_SECONDS = 90 * DAY_SECONDS
 """How long what was learned is kept: traffic of the season before teaches nothing."""
 
 DEMAND_SECONDS = 15

@@ -23,7 +23,7 @@ from marginal.ledger.journal_lines import Admitted, admitted_line, record_line
 from marginal.ledger.memory import MemoryStore
 from marginal.ledger.ports import Settled
 from marginal.ledger.retention import DELETED, DUE, KEPT, KeepRules, Retention
-from marginal.ledger.sums import SUMS_FILE, Sums, read_sums, written_beside
+from marginal.ledger.sums import SUMS_FILE, Sums, is_over, read_sums, written_beside
 from marginal.routing.holds import Window
 from marginal.routing.records import Settlement
 from unit.ledger.made_records import FIELDS, ask, final_in, lines_in, record
@@ -323,12 +323,31 @@ async def test_a_start_says_how_many_files_are_going_to_be_deleted(
             assert [event for event, _ in life.log.lines] == [DUE, DELETED]
 
 
+async def test_a_file_that_no_window_reaches_back_to_is_not_read(tmp_path: Path) -> None:
+    """Its lines say that they are of today, by which a reading would be seen."""
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(20)
+        before, old = journal_files(tmp_path), life.clock() - 36 * 24 * HOUR
+        for path in before[:3]:
+            os.utime(path, (old, old))
+        await life.keep()
+        assert numbers(tmp_path) == [journal_number(path) for path in before[3:]]
+        assert read_sums(tmp_path) == Sums(journal_number(before[2]), read_sums(tmp_path).name)
+
+
+@given(st.floats(0, 40 * 24), st.floats(0, 40 * 24))
+def test_what_is_over_is_over_with_all_before_it(ago: float, further: float) -> None:
+    at = EVENING - ago * HOUR
+    assert is_over(at - further * HOUR, EVENING) or not is_over(at, EVENING)
+
+
 async def test_the_file_that_is_written_is_kept_however_old_or_large_it_is(tmp_path: Path) -> None:
     async with Life(tmp_path, SetClock()).running() as life:
         await life.requests(20)
+        yesterday = life.clock() - 25 * HOUR
         for path in journal_files(tmp_path):
-            os.utime(path, (0, 0))
-        await life.keep(size_bytes=1)
+            os.utime(path, (yesterday, yesterday))
+        await life.keep(days=1, size_bytes=1)
         assert numbers(tmp_path) == [life.journal.number]
         await life.request("next", 5)
     assert await spent_after_a_start(tmp_path, life.clock) == {
