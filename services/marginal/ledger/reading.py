@@ -1,11 +1,14 @@
 """Reads journals again: one final record per request, and those that never got one.
 
 Two passes, so that memory is about 200 bytes per request and never a record: the first finds which line of a request
-counts, the second reads those lines. A line that cannot be understood is passed over and counted.
+counts, the second reads those lines. A line that cannot be understood is passed over and counted. A file that is
+deleted meanwhile is passed over too, as if it had been before.
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,18 +62,18 @@ class Reading:
         places = array("Q", sorted(best & _PLACE for best in self._best.values()))
         at = 0
         for number, path in enumerate(self._files):
-            end = (number + 1) << _OFFSET_BITS
-            with path.open("rb") as file:
-                while at < len(places) and places[at] < end:
-                    file.seek(places[at] - (number << _OFFSET_BITS))
+            end = bisect_left(places, (number + 1) << _OFFSET_BITS, at)
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                for place in places[at:end]:
+                    file.seek(place - (number << _OFFSET_BITS))
                     yield from_json(file.readline())
-                    at += 1
+            at = end
 
     def take(self, path: Path) -> None:
         """Reads one more file, later than those before in its directory. Raises OSError."""
         place = len(self._files) << _OFFSET_BITS
         self._files.append(path)
-        with path.open("rb") as file:
+        with suppress(FileNotFoundError), path.open("rb") as file:
             for line in file:
                 self.lines += 1
                 try:

@@ -22,6 +22,7 @@ from marginal.ledger.journal_files import bytes_of, journal_files, journal_numbe
 from marginal.ledger.journal_lines import Admitted, admitted_line, record_line
 from marginal.ledger.memory import MemoryStore
 from marginal.ledger.ports import Settled
+from marginal.ledger.reading import Reading, read_journals
 from marginal.ledger.retention import DELETED, DUE, KEPT, KeepRules, Retention
 from marginal.ledger.sums import SUMS_FILE, Sums, is_over, read_sums, written_beside
 from marginal.routing.holds import Window
@@ -339,6 +340,23 @@ async def test_a_file_that_no_window_reaches_back_to_is_not_read(tmp_path: Path)
 def test_what_is_over_is_over_with_all_before_it(ago: float, further: float) -> None:
     at = EVENING - ago * HOUR
     assert is_over(at - further * HOUR, EVENING) or not is_over(at, EVENING)
+
+
+async def test_a_file_that_is_deleted_while_records_are_read_is_passed_over(tmp_path: Path) -> None:
+    async with Life(tmp_path, SetClock()).running() as life:
+        await life.requests(20)
+        reading, begun = read_journals([tmp_path]), read_journals([tmp_path]).final_records()
+        first = next(begun)
+        before = journal_files(tmp_path)
+        await life.keep(size_bytes=3 * FILE_BYTES)
+        kept = [line for line in lines_in(tmp_path) if line["event"] == "cost_record"]
+        assert 0 < len(kept) < 19
+        assert list(reading.final_records()) == kept
+        assert [line["request_id"] for line in (first, *begun)][-len(kept) :] == [line["request_id"] for line in kept]
+        again = Reading()
+        for path in before:
+            again.take(path)
+        assert list(again.final_records()) == kept
 
 
 async def test_the_file_that_is_written_is_kept_however_old_or_large_it_is(tmp_path: Path) -> None:
