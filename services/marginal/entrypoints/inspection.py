@@ -12,7 +12,7 @@ from marginal.evaluation.reconcile import Reconciliation
 from marginal.evaluation.reconcile import reconcile as compare
 from marginal.evaluation.service_logs import GENERATION, logs_begin, read_events
 from marginal.evaluation.traces import Span, Trace, assemble, read_spans
-from marginal.ledger.reading import read_journals
+from marginal.ledger.reading import kept_since, read_journals
 from marginal.settings import read_policies
 
 LAST = "last"
@@ -87,7 +87,10 @@ def _reconciliation(logs: Path, journals: Sequence[Path]) -> Reconciliation:
         return compare(read_events(logs), prices)
     generations = (event for event in read_events(logs) if event["event"] == GENERATION)
     records = read_journals(directories).final_records()
-    return compare(chain(generations, records), prices, since=logs_begin(logs))
+    events, deleted_until = chain(generations, records), kept_since(directories)
+    if deleted_until is not None:
+        deleted_until += SETTLE_SECONDS
+    return compare(events, prices, since=logs_begin(logs), deleted_until=deleted_until)
 
 
 def _settled(look: Callable[[], Seen], *, complete: Callable[[Seen], bool]) -> Seen:

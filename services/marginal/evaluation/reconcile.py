@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from marginal.evaluation.service_logs import COST_RECORD, GENERATION
+from marginal.evaluation.service_logs import COST_RECORD, GENERATION, moment
 from marginal.pricing import Price
 from marginal.routing.records import Settlement
 from marginal.tokens import Tier, Usage
@@ -72,8 +72,9 @@ class TierAccount:
 class Reconciliation:
     """Both accounts: how many records there are, how many of them repeat a request's id, and each tier.
 
-    `passed_over` records are of requests that were admitted before the logs begin. `reckoned` ones are of requests that
-    died with their router: what was charged for tokens that nobody counted, `reckoned_nanos`, is in no tier's account.
+    `passed_over` records are of requests that were admitted before the logs begin, and `deleted` generations those
+    whose records are not kept any more. `reckoned` records are of requests that died with their router: what was
+    charged for tokens that nobody counted, `reckoned_nanos`, is in no tier's account.
     `counted` attempts have a usage of our own count, since nobody could be asked: they alone have cause to differ.
     """
 
@@ -84,6 +85,7 @@ class Reconciliation:
     reckoned: int = 0
     reckoned_nanos: int = 0
     counted: int = 0
+    deleted: int = 0
 
     @property
     def charged_nanos(self) -> int:
@@ -102,10 +104,15 @@ class Reconciliation:
 
 
 def reconcile(
-    events: Iterable[Mapping[str, Any]], prices: Mapping[Tier, Price], *, since: float | None = None
+    events: Iterable[Mapping[str, Any]],
+    prices: Mapping[Tier, Price],
+    *,
+    since: float | None = None,
+    deleted_until: float | None = None,
 ) -> Reconciliation:
     """Adds both accounts up, tier by tier; `since` is when the logs begin, in seconds since the Unix epoch.
 
+    Records may be deleted up to `deleted_until`: generations from before then are passed over whose trace has none.
     Raises KeyError for an event that lacks one of its fields.
     """
     records: list[Mapping[str, Any]] = []
@@ -120,6 +127,12 @@ def reconcile(
                 passed_over += 1
             else:
                 records.append(event)
+    every = len(generations)
+    if deleted_until is not None:
+        traces = {record.get("trace_id") for record in records}
+        generations = [
+            one for one in generations if one.get("trace_id") in traces or not _is_before(one, deleted_until)
+        ]
     ids = Counter(record["request_id"] for record in records)
     reckoned = [nanos for record in records if (nanos := _reckoned(record)) is not None]
     return Reconciliation(
@@ -130,6 +143,7 @@ def reconcile(
         reckoned=len(reckoned),
         reckoned_nanos=sum(reckoned),
         counted=sum(_is_counted(attempt) for record in records for attempt in record["attempts"]),
+        deleted=every - len(generations),
     )
 
 
@@ -138,6 +152,11 @@ def _reckoned(record: Mapping[str, Any]) -> int | None:
     if record.get("settlement", SETTLED) == SETTLED:
         return None
     return int(record["total_nanos"]) - sum(int(attempt["cost_nanos"]) for attempt in record["attempts"])
+
+
+def _is_before(generation: Mapping[str, Any], until: float) -> bool:
+    logged_at = moment(generation.get("timestamp"))
+    return logged_at is not None and logged_at < until
 
 
 def _is_counted(attempt: Mapping[str, Any]) -> bool:
@@ -184,6 +203,7 @@ def as_json(reconciliation: Reconciliation) -> dict[str, Any]:
         "reckoned": reconciliation.reckoned,
         "reckoned_nanos": reconciliation.reckoned_nanos,
         "counted": reconciliation.counted,
+        "deleted": reconciliation.deleted,
         "balanced": reconciliation.balanced,
         "charged_nanos": reconciliation.charged_nanos,
         "nanos_difference": reconciliation.nanos_difference,
@@ -264,6 +284,8 @@ def _conclusions(reconciliation: Reconciliation) -> Iterator[str]:
         )
     if reconciliation.passed_over:
         yield f"{reconciliation.passed_over:,} records were passed over: they are from before the logs begin"
+    if reconciliation.deleted:
+        yield f"{reconciliation.deleted:,} generations were passed over: the records of their requests are deleted"
     if reconciliation.counted and not reconciliation.balanced:
         yield f"{reconciliation.counted:,} attempts are by a count of our own: nobody could be asked what they used"
     if reconciliation.reckoned:

@@ -27,7 +27,7 @@ def logs_begin(directory: Path) -> float | None:
     Raises OSError.
     """
     lines = (line for line in _lines(directory) if str(line.get("service")).endswith(MODEL_SERVICE))
-    return min((begun for line in lines if (begun := _moment(line.get("timestamp"))) is not None), default=None)
+    return min((begun for line in lines if (begun := moment(line.get("timestamp"))) is not None), default=None)
 
 
 def _lines(directory: Path) -> Iterator[dict[str, Any]]:
@@ -42,7 +42,8 @@ def _lines(directory: Path) -> Iterator[dict[str, Any]]:
                     yield line
 
 
-def _moment(text: Any) -> float | None:
+def moment(text: Any) -> float | None:
+    """When a line's timestamp was, in seconds since the Unix epoch; None for anything else."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError):

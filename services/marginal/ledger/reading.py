@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from marginal.ledger.journal_files import journal_files
+from marginal.ledger.journal_files import journal_files, last_written
 from marginal.ledger.journal_lines import (
     ADMITTED,
     COST_RECORD,
@@ -25,6 +25,7 @@ from marginal.ledger.journal_lines import (
     check_record,
     marks_from,
 )
+from marginal.ledger.sums import read_sums
 from marginal.routing.records import Settlement
 
 _OFFSET_BITS, _FILE_BITS = 40, 20
@@ -106,6 +107,25 @@ class Reading:
 def sureness(line: Mapping[str, Any]) -> int:
     """What a record's line is worth against others of its request. Raises KeyError."""
     return _OPEN if line.get("open", False) else _SURENESS[line["settlement"]]
+
+
+def kept_since(directories: Sequence[Path]) -> float | None:
+    """Records of requests that ended before then may be deleted, in seconds since the Unix epoch; None when none is.
+
+    It is when the first request was admitted in the first file that is kept. Raises ConfigurationError, OSError.
+    """
+    deleted = [directory for directory in directories if read_sums(directory).upto]
+    return max(map(_first_admitted, deleted), default=None)
+
+
+def _first_admitted(directory: Path) -> float:
+    for path in journal_files(directory):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            for text in file:
+                with suppress(ValueError, TypeError, KeyError):
+                    if (line := from_json(text))["event"] == ADMITTED:
+                        return admitted_from(line).at
+    return last_written(directory)
 
 
 def read_journals(directories: Sequence[Path]) -> Reading:

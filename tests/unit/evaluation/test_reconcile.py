@@ -178,6 +178,22 @@ def test_records_from_before_the_logs_begin_are_passed_over_and_counted() -> Non
     assert (result.records, result.passed_over, result.balanced) == (1, 1, True)
 
 
+def test_generations_whose_records_may_be_deleted_are_passed_over_and_counted() -> None:
+    def at(second: int, trace_id: str) -> dict[str, Any]:
+        return {**LOGGED[0], "timestamp": f"2026-11-24T22:00:{second:02d}Z", "trace_id": trace_id}
+
+    until = datetime(2026, 11, 24, 22, 0, 30, tzinfo=UTC).timestamp()
+    events = [at(10, "gone"), at(20, "kept"), at(29, "gone too"), {**KEPT, "trace_id": "kept"}]
+    result = reconcile(events, PRICES, deleted_until=until)
+    assert (result.records, result.deleted, result.balanced, as_json(result)["deleted"]) == (1, 2, True, 2)
+    assert not reconcile(events, PRICES).balanced
+    console = Console(record=True, width=120)
+    console.print(table(result))
+    assert "2 generations were passed over" in console.export_text()
+    late = reconcile([*events, at(30, "uncharged")], PRICES, deleted_until=until)
+    assert (late.deleted, late.balanced) == (2, False)
+
+
 def test_what_was_reckoned_for_dead_requests_is_told_apart() -> None:
     dead = record("3") | {"settlement": "expired", "total_nanos": 700}
     half = record("4", attempt(Tier.SMALL, SMALL)) | {"settlement": "recovered", "total_nanos": 1_000}
