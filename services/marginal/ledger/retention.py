@@ -19,7 +19,16 @@ from typing import Any, Protocol
 from marginal.ledger.journal_files import SKEW_SECONDS, bytes_of, journal_files, journal_groups, journal_number
 from marginal.ledger.ports import DAY_SECONDS, Settled
 from marginal.ledger.scan import Scan
-from marginal.ledger.sums import SUMS_FILE, Sums, is_over, put_in_force, read_sums, written_beside
+from marginal.ledger.sums import (
+    BESIDE_FILE,
+    SUMS_FILE,
+    Sums,
+    is_over,
+    put_in_force,
+    read_sums,
+    take_room,
+    written_beside,
+)
 
 DELETED = "journal files deleted"
 KEPT = "journal over its limit"
@@ -137,6 +146,7 @@ class Retention:
         if self._sums is None:
             self._sums = await asyncio.to_thread(read_sums, directory)
             await asyncio.to_thread(_delete, directory, self._sums.upto)  # what a crash has left
+            await asyncio.to_thread(_take_room, directory)
         group, size = await asyncio.to_thread(self._too_much)
         self._sized(size)
         if not group:
@@ -161,13 +171,16 @@ class Retention:
     def _due(self) -> tuple[int, int]:
         """How many files must go, and their bytes, as if each could go alone and sums needed no room."""
         files = journal_files(self._directory)
-        left, gone = bytes_of([*files, self._directory / SUMS_FILE]), 0
+        left, gone = self._size(files), 0
         for count, path in enumerate(files):
             found = path.stat()
             if path == files[-1] or not (found.st_mtime < self._last_old or self._is_too_large(left, files[-1])):
                 return count, gone
             left, gone = left - found.st_size, gone + found.st_size
         return 0, 0
+
+    def _size(self, files: Sequence[Path]) -> int:
+        return bytes_of([*files, self._directory / SUMS_FILE, self._directory / BESIDE_FILE])
 
     @property
     def _last_old(self) -> float:
@@ -180,8 +193,8 @@ class Retention:
 
     def _too_much(self) -> tuple[Sequence[Path], int]:
         """The oldest files that go together if they must go, and the bytes of the whole journal."""
-        files, sums = journal_files(self._directory), self._directory / SUMS_FILE
-        size = bytes_of([*files, sums])
+        files = journal_files(self._directory)
+        size = self._size(files)
         if len(files) < 2:
             return (), size
         too_large, last_old = self._is_too_large(size, files[-1]), self._last_old
@@ -215,6 +228,11 @@ def _summed_up(sums: Sums, group: Sequence[Path], now: float) -> _Summed:
     return _Summed(group, more, newest)
 
 
+def _take_room(directory: Path) -> None:
+    with suppress(OSError):  # without it the next sums may find none
+        take_room(directory)
+
+
 def _delete(directory: Path, upto: int) -> int:
     """Deletes the files up to a number, whose sums are in force; gives their bytes."""
     files, size = [path for path in journal_files(directory) if journal_number(path) <= upto], 0
@@ -227,4 +245,5 @@ def _delete(directory: Path, upto: int) -> int:
     for path in files:
         size += path.stat().st_size
         path.unlink()
+        _take_room(directory)  # before lines that wait for the disk do
     return size

@@ -20,6 +20,8 @@ from marginal.ledger.ports import REMEMBERED_SECONDS, Settled
 from marginal.routing.holds import Window
 
 SUMS_FILE = "sums.json"
+BESIDE_FILE = f".{SUMS_FILE}"
+LEAST_ROOM_BYTES = 4_096
 NONE: Mapping[str, Settled] = {}
 
 
@@ -100,11 +102,24 @@ def read_sums(directory: Path) -> Sums:
         ) from None
 
 
+def take_room(directory: Path) -> None:
+    """Takes as much of the disk as the next sums may need: files can then be deleted when the disk is full.
+
+    Raises OSError where there is none, or no such thing.
+    """
+    found = directory / SUMS_FILE
+    needed = 2 * (found.stat().st_size if found.exists() else 0) + LEAST_ROOM_BYTES
+    with (directory / BESIDE_FILE).open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, needed)
+
+
 def written_beside(directory: Path, sums: Sums) -> Path:
-    """Sums on the disk for good, that are not in force yet. Raises OSError."""
-    path = directory / f".{SUMS_FILE}"
-    with path.open("wb") as file:
-        file.write(_SUMS.dump_json(sums))
+    """Sums on the disk for good, that are not in force yet, in the room that was taken for them. Raises OSError."""
+    path, text = directory / BESIDE_FILE, _SUMS.dump_json(sums)
+    path.touch()
+    with path.open("r+b") as file:
+        file.write(text)
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
     return path
