@@ -68,6 +68,15 @@ def locked(directory: Path) -> int:
     return descriptor
 
 
+def sync_directory(directory: Path) -> None:
+    """Names of files that are in a directory now are on the disk for good. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def last_written(directory: Path) -> float:
     """When the newest file was last written, in seconds since the Unix epoch; 0 when there is none. Raises OSError."""
     files = map(_found, journal_files(directory))

@@ -15,13 +15,13 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from marginal.errors import LedgerUnavailable
 from marginal.ledger.breaker import Breaker, State, Transition
 from marginal.ledger.known_keys import KnownKeys
 from marginal.ledger.outbox import BATCH, RECALL_SECONDS, Outbox
-from marginal.ledger.ports import Balance, Expired, Settled, SharedStore, StoreAway, StoreEmptied
+from marginal.ledger.ports import Balance, Expired, Log, Settled, SharedStore, StoreAway, StoreEmptied
 from marginal.ledger.retelling import EpochFile, Replay, retell
 from marginal.ledger.slices import Slices
 from marginal.routing.holds import Ask, Grant, HoldState
@@ -36,14 +36,6 @@ LOOK_SECONDS = 1.0
 OTHERS_SECONDS = 2.0
 JOIN_SECONDS = 1.0
 LINGER_SECONDS = 0.01
-
-
-class Log(Protocol):
-    """Where a store that goes away and comes back is told: a line each."""
-
-    def info(self, event: str, **fields: Any) -> Any: ...
-
-    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class LeasedStore:

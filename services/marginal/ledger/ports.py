@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from marginal.routing.holds import Ask, Grant, HoldState, Window
 
@@ -124,6 +124,14 @@ class SharedStore(Store, Protocol):
     async def learned(self, name: str) -> str | None:
         """What was kept last under the name, None when nothing was."""
         ...
+
+
+class Log(Protocol):
+    """Where a store that goes away and comes back is told, and what becomes of a journal: a line each."""
+
+    def info(self, event: str, **fields: Any) -> Any: ...
+
+    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class StoreAway(Exception):

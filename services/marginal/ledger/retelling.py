@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
+from marginal.ledger.journal_files import sync_directory
 from marginal.ledger.ports import Settled, Store
 
 Replay = Callable[[float], Iterable[Sequence[Settled]]]
@@ -56,3 +57,4 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+    sync_directory(path.parent)

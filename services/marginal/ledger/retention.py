@@ -7,17 +7,22 @@ budgets need of a deleted file is in the journal's sums, exact to the nano-unit.
 
 import asyncio
 import math
-import os
 from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
 
-from marginal.ledger.journal_files import SKEW_SECONDS, bytes_of, journal_files, journal_groups, journal_number
-from marginal.ledger.ports import DAY_SECONDS, Settled
+from marginal.ledger.journal_files import (
+    SKEW_SECONDS,
+    bytes_of,
+    journal_files,
+    journal_groups,
+    journal_number,
+    sync_directory,
+)
+from marginal.ledger.ports import DAY_SECONDS, Log, Settled
 from marginal.ledger.scan import Scan
 from marginal.ledger.sums import (
     BESIDE_FILE,
@@ -47,14 +52,6 @@ class KeepRules:
     size_bytes: int = 0
     file_bytes: int = 0
     look_seconds: float = 1.0
-
-
-class Log(Protocol):
-    """Where deletions are told."""
-
-    def info(self, event: str, **fields: Any) -> Any: ...
-
-    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +234,7 @@ def _delete(directory: Path, upto: int) -> int:
     """Deletes the files up to a number, whose sums are in force; gives their bytes."""
     files, size = [path for path in journal_files(directory) if journal_number(path) <= upto], 0
     if files:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)
     for path in files:
         size += path.stat().st_size
         path.unlink()
