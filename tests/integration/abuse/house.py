@@ -118,7 +118,8 @@ class House:
 
     def record(self, request_id: str) -> Mapping[str, Any]:
         """The final record of a request."""
-        return read_journals([self.journal]).record(request_id)
+        records = read_journals([self.journal]).final_records()
+        return next(line for line in records if line["request_id"] == request_id)
 
     def spent(self, tenant: str) -> dict[str, int]:
         """What each of the tenant's requests cost, in nano-units, by its id."""
