@@ -1,6 +1,6 @@
 """What stands before a command of `marginal` is how it reaches services."""
 
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ def reached(key: Path | None = None, tls: CertificateFiles | None = None, name: 
 
 
 def test_nothing_given_is_plain_text_without_a_key() -> None:
-    assert reached() == reaching.PLAIN == reaching.current()
+    assert reached() == reaching.PLAIN == Context().run(reaching.current)
 
 
 def test_a_key_comes_from_its_file_and_is_in_no_representation(tmp_path: Path) -> None:
