@@ -1,6 +1,7 @@
 """TLS on a hop: who gets through and who does not, what is said about it, and certificates that change meanwhile."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -22,13 +23,13 @@ from marginal.routing.overview import Overview, Source
 from marginal.routing.spending import BudgetStates, CostQuery, CostSummary
 from marginal.tokens import Chunk, Generation, Message, Role, Sampling
 from marginal.transport.admin import AdminServicer, list_policies, serving_admin
-from marginal.transport.certificates import CertificateFiles
+from marginal.transport.certificates import CertificateFiles, read_certificates
 from marginal.transport.guard import Guard
 from marginal.transport.model_servicer import ModelServicer
 from marginal.transport.remote_model import RemoteModel, connected
 from marginal.transport.router_client import wait_until_serving
 from marginal.transport.server import options
-from marginal.transport.tls import open_port
+from marginal.transport.tls import ServerTls, open_port
 from marginal.transport.validation import Limits
 from unit.entrypoints.test_reaching import reached
 from unit.telemetry.spans import MemoryLog, MemoryTracing
@@ -143,6 +144,19 @@ async def test_both_sides_may_ask_for_certificates(server: Identity, caller: Ide
         connected(served.target, tls=side(calling(caller)).keeper.client) as model,
     ):
         assert len(await answer(model)) == 3
+
+
+async def test_certificates_are_handed_over_once_to_each_port_and_not_at_every_handshake(
+    ours: Authority, tmp_path: Path
+) -> None:
+    before, after = (ours.write(tmp_path / name).files for name in ("before", "after"))
+    tls = ServerTls(read_certificates(before, clock=time.time))
+    ports = [tls.changes(), tls.changes()]
+    assert [changed() for changed in ports] == [None, None]
+    tls.replace(read_certificates(after, clock=time.time))
+    first, second = (changed() for changed in ports)
+    assert first is second is not None
+    assert [changed() for changed in ports] == [None, None]
 
 
 async def test_the_authority_of_somebody_else_is_not_believed(

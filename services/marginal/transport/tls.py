@@ -48,8 +48,25 @@ class ServerTls:
     def credentials(self) -> grpc.ServerCredentials:
         """For a port, once."""
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration, lambda: self._configuration, require_client_authentication=self._mutual
+            self._configuration, self.changes(), require_client_authentication=self._mutual
         )
+
+    def changes(self) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+        """What is asked at every handshake of a port: the configuration where it is another than before, else None.
+
+        gRPC takes whatever it is given for new and frees the one before, which a handshake at the same moment may be
+        about to use: with 1.85.1 the process is aborted (seen).
+        """
+        given = self._configuration
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
+            if self._configuration is given:
+                return None
+            given = self._configuration
+            return given
+
+        return changed
 
 
 class ClientTls:
