@@ -48,7 +48,9 @@ class ServerTls:
     def credentials(self) -> grpc.ServerCredentials:
         """For a port, once."""
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration, self.changes(), require_client_authentication=self._mutual
+            self._configuration,
+            self.changes(),  # type: ignore[arg-type]  # None is for no change, which its stubs do not know
+            require_client_authentication=self._mutual,
         )
 
     def changes(self) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
