@@ -1,15 +1,13 @@
 """A tier under a HorizontalPodAutoscaler: a small model that works hard is joined by another, and is alone again."""
 
 import json
-import os
 import time
 from typing import Any
-
-import pytest
 
 from e2e.cluster import Namespace, eventually
 from e2e.command_line import marginal
 from e2e.figures import Figures, calls
+from e2e.needs import needs_metrics
 from e2e.releases import SMALL_PODS, Release, merged
 
 MOST = 2
@@ -31,7 +29,7 @@ VALUES: dict[str, Any] = {
 """A replica is for 60 millicores: a caller who does not rest takes far more, one who rests for two seconds far less."""
 
 
-@pytest.mark.skipif("metrics" in os.environ.get("E2E_WITHOUT", ""), reason="E2E_WITHOUT says that there are no metrics")
+@needs_metrics
 def test_load_takes_a_tier_to_two_and_back_to_one(release: Release, figures: Figures) -> None:
     where = release.namespace
     release.put(VALUES)

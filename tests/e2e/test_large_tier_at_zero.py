@@ -1,17 +1,15 @@
 """The large tier is at zero until a small model is unsure, and goes back when nobody wants it any more."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 from e2e.cluster import eventually
 from e2e.figures import Figures, calls, draw_timeline
+from e2e.needs import needs_keda
 from e2e.releases import Release
 from e2e.test_policies import POLICIES
 
@@ -73,7 +71,7 @@ def timeline(release: Release, router: str = "") -> Iterator[Timeline]:
             following.join()
 
 
-@pytest.mark.skipif("keda" in os.environ.get("E2E_WITHOUT", ""), reason="E2E_WITHOUT says that there is no KEDA")
+@needs_keda
 def test_a_deferral_wakes_the_large_tier_and_load_takes_it_to_two_and_back_to_none(
     release: Release, figures: Figures
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from e2e.cluster import eventually
 from e2e.figures import Figures, calls
+from e2e.needs import needs_keda
 from e2e.releases import SMALL_PODS, Release
 from e2e.test_large_tier_at_zero import POLICY
 
@@ -34,9 +35,7 @@ VALUES: dict[str, Any] = {
     },
 }
 
-pytestmark = pytest.mark.skipif(
-    "keda" in os.environ.get("E2E_WITHOUT", ""), reason="E2E_WITHOUT says that there is no KEDA"
-)
+pytestmark = needs_keda
 
 
 @pytest.fixture(scope="module")

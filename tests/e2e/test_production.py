@@ -16,13 +16,12 @@ from e2e.cluster import Namespace, ScriptPod, eventually
 from e2e.command_line import marginal
 from e2e.conftest import TIMED
 from e2e.figures import Figures, calls, draw_timeline
+from e2e.needs import needs_keda
 from e2e.releases import CHART, SMALL_PODS, Release, merged
 from e2e.test_large_tier_at_zero import Timeline, timeline
 from integration.authorities import Authority
 
-pytestmark = pytest.mark.skipif(
-    "keda" in os.environ.get("E2E_WITHOUT", ""), reason="E2E_WITHOUT says that there is no KEDA"
-)
+pytestmark = needs_keda
 CALLERS = 8
 TENANT = "search"
 WAYS = ("ca=/secrets/caller/ca.crt", "key=/secrets/caller/api-key")

@@ -1,7 +1,6 @@
 """`marginal status` from a machine that has nothing but a kubeconfig: a release as it is, and what is wrong with it."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from e2e.cluster import Namespace, eventually
 from e2e.command_line import marginal, meanwhile
 from e2e.conftest import TIMED
 from e2e.figures import Figures
+from e2e.needs import needs_keda
 from e2e.releases import Release, merged
 from e2e.test_policies import POLICIES
 
-pytestmark = pytest.mark.skipif(
-    "keda" in os.environ.get("E2E_WITHOUT", ""), reason="E2E_WITHOUT says that there is no KEDA"
-)
+pytestmark = needs_keda
 VALUES: dict[str, Any] = {
     "policies": POLICIES.format(version="7", threshold=0.5) + "degrade = { wake_seconds = 60.0 }\n",
     "tiers": {

@@ -211,6 +211,16 @@ def test_a_router_that_speaks_tls_is_believed_by_the_name_of_its_service(tmp_pat
     assert "its certificate was refused" in disbelieved["unreachable"]
 
 
+def test_a_router_whose_certificate_is_for_another_name_is_believed_by_whoever_says_it(tmp_path: Path) -> None:
+    identity = Authority().write(tmp_path / "tls", "router.example")
+    with served(tmp_path, identity):
+        where = ("--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "llm", "--json")
+        named = json.loads(status(*where, before=("--tls-ca", str(identity.ca), "--tls-name", "router.example")))
+        unnamed = json.loads(status(*where, before=("--tls-ca", str(identity.ca))))
+    assert named["budgets"][0]["spent_nanos"] == 5_000_000_000
+    assert "for another host name" in unnamed["unreachable"]
+
+
 async def test_a_cluster_without_keda_and_without_rights_to_events_is_shown_all_the_same(tmp_path: Path) -> None:
     async with ApiServer() as server:
         await server.put(f"{APPS}/deployments", workload("small", ready=1, desired=1))

@@ -140,9 +140,9 @@ async def _operated(api: Api, found: Release) -> tuple[Overview | None, BudgetSt
 
 
 async def _asked(address: str, name: str = "") -> tuple[Overview | None, BudgetStates | None, str]:
-    """`name` is whom a certificate must be for, where that is not the address."""
+    """`name` is whom a certificate must be for, where that is not the address and --tls-name says nothing else."""
     given = reaching.current().tls
-    tls = ClientTls(given.certificates, name=name) if given else None
+    tls = ClientTls(given.certificates, name=given.name or name) if given else None
     overview = None
     try:
         overview = await list_policies(address, tls=tls, timeout_seconds=ASK_SECONDS)
