@@ -18,9 +18,12 @@ MUTE = ("F9/500", "F10/silent", "F12/frozen", "F13/frozen", "F19/html")
 FULL = ("F8/429", "F8/503", "F8/stream")
 """An engine without room: the large tier must not take over a small one's load."""
 
+SILENT = ("F10", "F11", "F12", "F13")
+"""Faults that our patience ends; whatever else is slow is the machine, and must not be taken for one of them."""
+
 UNSCORED = ("F16/missing", *(f"F17/{variant}" for variant in VARIANTS["F17"]))
 UNCOUNTED = tuple(f"F18/{variant}" for variant in VARIANTS["F18"])
-NOTICED = ("F10", "F11", "F12", "F13", "F16", "F17")
+NOTICED = (*SILENT, "F16", "F17")
 """Faults that we end: the engine must see the connection cut."""
 
 SMALL, LARGE, DEGRADED = "small answer", "large answer", "small answer, degraded: large_unavailable"
@@ -56,7 +59,7 @@ class Case:
             threshold=self.threshold,
             seconds=self.seconds,
             words=SLOW if self.slow else "",
-            timeouts=PATIENT if self.outcome == LATE else TIMEOUTS,
+            timeouts=TIMEOUTS if self.fault.partition("/")[0] in SILENT else PATIENT,
         )
 
 

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from dialects.server import DialectServer, Generated
 from fakes import RememberingLedger, RememberingRecorder, open_door
-from marginal.backends.http_calls import Timeouts
 from marginal.backends.openai_compatible import OpenAICompatible
+from marginal.backends.patience import Timeouts
 from marginal.backends.scripted import ScriptedModel
 from marginal.backends.tgi import TextGenerationInference
 from marginal.errors import MarginalError
@@ -34,7 +34,7 @@ from unit.routing.cascade import LARGE, PRICES, UNSURE, criterion, script
 TIMEOUTS = Timeouts(first_token_seconds=0.3, inter_token_seconds=0.3)
 
 PATIENT = Timeouts(first_token_seconds=10.0, inter_token_seconds=10.0)
-"""For a link so slow that only the caller's deadline ends the waiting."""
+"""For whatever does not end by waiting: a slow link, or a slow machine."""
 
 QUIET_SECONDS = 0.5
 """For an engine to notice that nobody listens; one that does not goes on generating."""

@@ -1,13 +1,20 @@
 """Every fault of an engine, F4 to F20, through every backend and a real router: what a caller sees, and the ledger."""
 
+import asyncio
+import time
+
 import pytest
 
 from contract.fault_cases import CASES, Case, wrong
 from contract.faulty import BACKENDS, TIMEOUTS, Backend, ask
+from dialects.answers import SLOW
 from dialects.faults import RETRY_AFTER_SECONDS, VARIANTS
 from dialects.server import DialectServer
 from marginal.errors import Overloaded
 from marginal.tokens import Generation, Message, Role, Sampling
+
+STANDSTILL_AFTER_SECONDS, STANDSTILL_SECONDS = 0.25, 0.5
+"""Of the event loop, in the midst of an answer: longer than an engine may be silent."""
 
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
@@ -52,3 +59,10 @@ def test_every_fault_has_a_case() -> None:
 
 def asking(text: str, **sampling: object) -> Generation:
     return Generation((Message(Role.USER, text),), Sampling(**sampling), alternatives=3)
+
+
+async def test_an_engine_is_not_blamed_for_the_time_in_which_the_router_itself_stood_still(backend: Backend) -> None:
+    standstill = asyncio.get_running_loop().call_later(STANDSTILL_AFTER_SECONDS, time.sleep, STANDSTILL_SECONDS)
+    seen = await ask(backend, "", words=SLOW)
+    standstill.cancel()
+    assert (seen.outcome, seen.difference, seen.input_difference) == ("small answer", 0, 0)

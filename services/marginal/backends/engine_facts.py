@@ -10,7 +10,8 @@ from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
 
-from marginal.backends.http_calls import HttpCalls, Timeouts
+from marginal.backends.http_calls import HttpCalls
+from marginal.backends.patience import Timeouts
 from marginal.errors import MarginalError, TierUnavailable
 
 METRICS = "/metrics"

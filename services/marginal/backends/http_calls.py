@@ -1,4 +1,4 @@
-"""How an engine is called over HTTP: where, with which key, how long to wait, and what no answer means.
+"""How an engine is called over HTTP: where, with which key, and what it says when it refuses.
 
 An error's text never holds a URL, a key or what the engine said.
 """
@@ -7,24 +7,18 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from marginal.backends.engine_errors import Complaint, complaint
 from marginal.backends.key_file import KeyFile
-from marginal.errors import (
-    BackendProtocol,
-    ConfigurationError,
-    DeadlineExceeded,
-    ModelFault,
-    StreamInterrupted,
-    TierUnavailable,
-)
+from marginal.backends.patience import Timeouts, unreachable
+from marginal.errors import BackendProtocol, ConfigurationError
 
 Headers = Callable[[], Mapping[str, str]]
 
@@ -34,63 +28,6 @@ IDLE_SECONDS = 4.0
 
 FACTS_SECONDS = 10.0
 MOST_ANSWER_BYTES = 1024 * 1024
-LATE = "the deadline passed before the answer was complete"
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Longest waits in seconds: for a connection, for an answer's first token, for every further one."""
-
-    connect_seconds: float = 5.0
-    first_token_seconds: float = 60.0
-    inter_token_seconds: float = 30.0
-
-
-class Patience:
-    """How long one generation waits for what is next: to the caller's deadline, or as long as an engine may take."""
-
-    def __init__(self, timeouts: Timeouts, timeout: float | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._inter_token_seconds = timeouts.inter_token_seconds
-        self._deadline = None if timeout is None else self._loop.time() + timeout
-        self._due = self._loop.time() + timeouts.first_token_seconds
-        self.begun = False
-        """Whether a token came."""
-
-    def token(self) -> None:
-        """A token came, the next one is due anew."""
-        self.begun = True
-        self._due = self._loop.time() + self._inter_token_seconds
-
-    def at_most(self, seconds: float) -> None:
-        """What comes now is waited for no longer than this."""
-        self._due = min(self._due, self._loop.time() + seconds)
-
-    async def wait(self, answer: Awaitable[_T]) -> _T:
-        """Waits for the engine. Raises DeadlineExceeded and ModelFault."""
-        moment = self._due if self._deadline is None else min(self._due, self._deadline)
-        try:
-            async with asyncio.timeout_at(moment):
-                return await answer
-        except aiohttp.ClientError as error:
-            raise unreachable(error, begun=self.begun) from None
-        except TimeoutError:
-            self.check()
-            raise self._fault() from None
-        except OSError as error:
-            raise unreachable(error, begun=self.begun) from None
-
-    def check(self) -> None:
-        """Raises DeadlineExceeded when the caller's deadline is past, however much has come."""
-        if self._deadline is not None and self._loop.time() >= self._deadline:
-            raise DeadlineExceeded(LATE)
-
-    def _fault(self) -> ModelFault:
-        if self.begun:
-            return StreamInterrupted("the engine sent no further token in time")
-        return TierUnavailable("the engine sent no first token in time")
 
 
 class HttpCalls:
@@ -215,15 +152,6 @@ async def refusal(response: aiohttp.ClientResponse) -> Complaint:
         body = await _json(response)
     status = None if response.ok else response.status
     return complaint(body, status=status, retry_after=response.headers.get("Retry-After"))
-
-
-def unreachable(error: BaseException, *, begun: bool) -> ModelFault:
-    """What a failed connection means; `begun` says that part of the answer had come."""
-    if begun:
-        return StreamInterrupted("the connection to the engine broke")
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return TierUnavailable("the engine's certificate is not trusted: check the CA file and the URL's host")
-    return TierUnavailable("the engine cannot be reached, or does not answer")
 
 
 async def _json(response: aiohttp.ClientResponse) -> object:

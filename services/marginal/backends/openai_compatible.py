@@ -15,17 +15,9 @@ import aiohttp
 from marginal.backends.chat_events import ChatEvents
 from marginal.backends.class_tokens import ClassTokens
 from marginal.backends.engine_errors import complaint
-from marginal.backends.http_calls import (
-    MOST_CONNECTIONS,
-    Headers,
-    HttpCalls,
-    Patience,
-    Timeouts,
-    hang_up,
-    refusal,
-    unreachable,
-)
+from marginal.backends.http_calls import MOST_CONNECTIONS, Headers, HttpCalls, hang_up, refusal
 from marginal.backends.openai_requests import ANSWER_LENGTH, MAX_ALTERNATIVES, Route, named, request, without
+from marginal.backends.patience import Patience, Timeouts, unreachable
 from marginal.backends.sse import EventStream
 from marginal.errors import BackendProtocol, MarginalError, ModelFault, StreamInterrupted, TierUnavailable
 from marginal.tokens import Chunk, FinishReason, Generation, ModelDescription, Token

@@ -20,7 +20,8 @@ import httpx2
 from huggingface_hub import ChatCompletionInputStreamOptions
 
 from marginal.backends.engine_errors import Complaint
-from marginal.backends.http_calls import FACTS_SECONDS, MOST_CONNECTIONS, Headers, Patience, Timeouts
+from marginal.backends.http_calls import FACTS_SECONDS, MOST_CONNECTIONS, Headers
+from marginal.backends.patience import Patience, Timeouts
 from marginal.backends.tgi_connection import EngineClient, opened
 from marginal.backends.tgi_events import TgiEvents
 from marginal.backends.tgi_faults import Raised, complained, fault

@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx2
 from huggingface_hub import AsyncInferenceClient
 
-from marginal.backends.http_calls import IDLE_SECONDS, Headers, Timeouts, tls
+from marginal.backends.http_calls import IDLE_SECONDS, Headers, tls
 from marginal.backends.key_file import KeyFile
+from marginal.backends.patience import Timeouts
 from marginal.backends.sse import MOST_BYTES
 
 LONGEST_REFUSAL_BYTES = 64 * 1024

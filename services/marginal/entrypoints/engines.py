@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from marginal.backends.endpoints import LIMIT, Endpoint, EndpointObserver, Endpoints, address
-from marginal.backends.http_calls import Timeouts
 from marginal.backends.llama_cpp import EngineSettings, LlamaCpp
 from marginal.backends.openai_compatible import OpenAICompatible
+from marginal.backends.patience import Timeouts
 from marginal.backends.script_names import SCHEME, scripted_model
 from marginal.backends.tgi import TextGenerationInference
 from marginal.models import fetch

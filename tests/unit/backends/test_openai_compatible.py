@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from dialects.server import DialectServer
-from marginal.backends.http_calls import Timeouts
 from marginal.backends.openai_compatible import OpenAICompatible
 from marginal.backends.openai_requests import plain
+from marginal.backends.patience import Timeouts
 from marginal.errors import (
     BackendProtocol,
     ConfigurationError,

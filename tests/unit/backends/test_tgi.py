@@ -11,7 +11,7 @@ import pytest
 from dialects.answers import CONTEXT_TOKENS, words
 from dialects.server import DialectServer
 from dialects.tgi import MODEL
-from marginal.backends.http_calls import Timeouts
+from marginal.backends.patience import Timeouts
 from marginal.backends.tgi import TextGenerationInference
 from marginal.errors import ConfigurationError, InvalidRequest, TierUnavailable
 from marginal.tokens import Chunk, Generation, Message, Role, Sampling, Token
