@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from bill_of_materials import of_what_is_installed
 from debian_base import PYTHON_VERSION, CannotBuild
 from images import PREFIX, PYTHON, Service
 
@@ -47,11 +48,10 @@ class Uv:
         """All packages of a service, pinned, with their hashes."""
         return self._export(service, "--format", "requirements.txt")
 
-    def bill_of_materials(self, service: Service) -> str:
-        """The same as CycloneDX, without the time and the number of this very run."""
+    def bill_of_materials(self, service: Service, site: Path) -> str:
+        """What of it is installed at `site`, as CycloneDX."""
         told = json.loads(self._export(service, "--format", "cyclonedx1.5", "--preview-features", "sbom-export"))
-        del told["serialNumber"], told["metadata"]["timestamp"]
-        return json.dumps(told, indent=1, sort_keys=True) + "\n"
+        return json.dumps(of_what_is_installed(told, site), indent=1, sort_keys=True) + "\n"
 
     def install(self, target: Path, *what: str, platform: str) -> None:
         """Installs wheels, never anything that would have to be built, as an image needs them."""
@@ -119,7 +119,7 @@ def lay_program(uv: Uv, service: Service, wheel: Path, root: Path, *, platform: 
             )
     _executable(scripts / "grpc-health", Path(__file__).with_name("grpc-health").read_text())
     (root / SBOM).parent.mkdir(parents=True)
-    (root / SBOM).write_text(uv.bill_of_materials(service))
+    (root / SBOM).write_text(uv.bill_of_materials(service, root / SITE))
 
 
 def _of_this_run(line: str) -> bool:
