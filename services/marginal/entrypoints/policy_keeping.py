@@ -20,8 +20,7 @@ from marginal.ledger.shared_learning import LearnedTexts, Lessons, SharedLearnin
 from marginal.routing.book import PolicyBook
 from marginal.routing.overview import Source
 from marginal.routing.policies import Policies
-from marginal.settings import parse_policies, read_policies
-from marginal.settings.policy_file import policy_text
+from marginal.settings.policy_file import policies_file
 from marginal.telemetry import names
 from marginal.telemetry.logs import Log
 from marginal.telemetry.metrics import Metrics
@@ -38,13 +37,14 @@ class PolicyKeeper:
 
     def __init__(self, policy_file: Path | None, state_file: Path | None, *, log: Log, metrics: Metrics) -> None:
         """Reads both. Raises ConfigurationError for a bad policy file; a bad state file is told and set aside."""
-        self._policy_file = policy_file
+        self._policy_file = policies_file(policy_file)
         self._state_file = state_file
         self._log = log
         self._metrics = metrics
-        self._text = policy_text(policy_file)
+        self._is_followed = policy_file is not None
+        self._text = self._policy_file.text()
         self._saved = 0
-        self.book = PolicyBook(read_policies(policy_file))
+        self.book = PolicyBook(self._policy_file.parse(self._text))
         self._lessons = Lessons(self.book)
         self._unshared = False
         self.source = Source(str(policy_file or BUNDLED), time.time())
@@ -96,10 +96,10 @@ class PolicyKeeper:
     async def _follow(self) -> None:
         """Takes every change of the file, once two looks have seen the same."""
         before = self._text
-        while self._policy_file is not None:
+        while self._is_followed:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                text = await asyncio.to_thread(policy_text, self._policy_file)
+                text = await asyncio.to_thread(self._policy_file.text)
             except ConfigurationError as error:
                 self._text = before = ""
                 self._refuse(str(error))
@@ -108,11 +108,11 @@ class PolicyKeeper:
                 settled, before = text == before, text
                 if settled and text != self._text:
                     self._text = text
-                    self._take(await asyncio.to_thread(parse_policies, text))
+                    self._take(await asyncio.to_thread(self._policy_file.parse, text))
             except ConfigurationError as error:
                 self._refuse(str(error))
             except Exception as error:  # whatever it is, the next version must still be looked at
-                self._refuse(f"policy file {self._policy_file}: {type(error).__name__}")
+                self._refuse(f"policy file {self._policy_file.path}: {type(error).__name__}")
 
     def _take(self, policies: Policies) -> None:
         """Puts policies in force. Raises ConfigurationError for another currency: budgets are counted in the first."""
@@ -128,7 +128,7 @@ class PolicyKeeper:
         self._log.info(names.POLICIES_RELOADED, file=self.source.name, versions=versions)
 
     def _refuse(self, why: str) -> None:
-        prefix = f"policy file {self._policy_file}: "
+        prefix = f"policy file {self._policy_file.path}: "
         why = prefix + why.removeprefix(prefix)
         if why == self.source.refused:
             return

@@ -4,7 +4,6 @@ import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from rich.table import Table
@@ -14,7 +13,7 @@ from marginal.entrypoints.engines import External
 from marginal.entrypoints.processes import Program, Running, free_addresses, require_free, split_address
 from marginal.errors import ConfigurationError
 from marginal.models.catalogue import Pair
-from marginal.settings import read_policies
+from marginal.settings.policy_file import policies_file
 from marginal.telemetry.tracing import Exporter
 from marginal.transport import model_servicer, router_servicer
 
@@ -69,7 +68,8 @@ def programs(plan: Plan) -> tuple[Program, Program, Program]:
 @contextmanager
 def prepared(state_dir: Path, policy_file: Path | None) -> Iterator[None]:
     """Makes the state directory, keeps the policies in it and holds it for us alone. Raises ConfigurationError."""
-    read_policies(policy_file)
+    policies = policies_file(policy_file)
+    policies.parse(text := policies.text())
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         lock = (state_dir / LOCK_FILE).open("w")
@@ -84,13 +84,8 @@ def prepared(state_dir: Path, policy_file: Path | None) -> Iterator[None]:
             raise ConfigurationError(
                 f"{state_dir} is in use by another `marginal up`: end it, or name another with --state-dir"
             ) from None
-        _keep_policies(state_dir, policy_file)
+        (state_dir / POLICIES_FILE).write_text(text, "utf-8")
         yield
-
-
-def _keep_policies(state_dir: Path, policy_file: Path | None) -> None:
-    kept = policy_file or resources.files("marginal").joinpath(POLICIES_FILE)
-    (state_dir / POLICIES_FILE).write_text(kept.read_text("utf-8"), "utf-8")
 
 
 def services_table(running: Sequence[Running]) -> Table:

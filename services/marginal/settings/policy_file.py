@@ -4,7 +4,6 @@ import hashlib
 import tomllib
 from collections.abc import Sequence
 from decimal import Decimal
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ from marginal.settings.complaints import complained, placed
 from marginal.settings.numbers import Amount, Count, Number, Seconds, Share, Table
 from marginal.settings.prices import PricesTable
 from marginal.settings.rules import RULES, CalibratedAtTable, CalibrationTable, RuleTable
+from marginal.settings.text_files import SettingsFile
 from marginal.tokens import Tier
 
 DEGRADE = DegradeRules()
@@ -32,6 +32,7 @@ def _registered(name: str) -> str:
     return name
 
 
+BUNDLED = Path(__file__).parents[1] / "policies.toml"
 MOST_BYTES = 1_000_000
 
 ScoreName = Annotated[str, AfterValidator(_registered)]
@@ -157,29 +158,14 @@ class _File(Table):
     policies: Annotated[dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")], _Policy], Field(min_length=1)]
 
 
-def policy_text(path: Path | None = None) -> str:
-    """The text of a policy file, by default the bundled one. Raises ConfigurationError naming the file."""
-    if path is None:
-        return resources.files("marginal").joinpath("policies.toml").read_text("utf-8")
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigurationError(f"policy file {path}: has more than {MOST_BYTES:,} bytes")
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"policy file {path}: is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigurationError(
-            f"policy file {path}: cannot be read, {(error.strerror or 'no reason').lower()}"
-        ) from None
+def policies_file(path: Path | None = None) -> SettingsFile[Policies]:
+    """A policy file, by its path; by default the bundled one."""
+    return SettingsFile("policy file", path or BUNDLED, parse_policies, MOST_BYTES)
 
 
 def read_policies(path: Path | None = None) -> Policies:
     """Reads a policy file, by default the bundled one. Raises ConfigurationError naming the file, field and line."""
-    text = policy_text(path)
-    try:
-        return parse_policies(text)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"policy file {path or 'policies.toml'}: {error}") from None
+    return policies_file(path).read()
 
 
 def parse_policies(text: str) -> Policies:
