@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from marginal.entrypoints.following import Followed, following
+from marginal.entrypoints.following import Followed, Rereads, following
 from marginal.errors import ConfigurationError
 from marginal.telemetry.logs import Log
 from marginal.telemetry.metrics import Metrics
@@ -41,12 +41,12 @@ class CertificateKeeper:
             raise ConfigurationError("--tls-client-ca: needs --tls-cert and --tls-key as well")
         self.server: ServerTls | None = None
         self.client: ClientTls | None = None
-        self.followed: list[Followed[Certificates]] = []
+        self.followed: list[Followed[Certificates, Certificates]] = []
 
         def follow(what: str, ca: Path | None, take: Callable[[Certificates], None]) -> None:
             pem = CertificateFiles(files.cert, files.key, ca)
             look = partial(read_certificates, pem, clock=time.time)
-            self.followed.append(Followed(what, look, take, log=log, metrics=metrics))
+            self.followed.append(Followed(what, look, lambda seen: seen, take, Rereads(what, log, metrics)))
 
         if files.cert is not None or files.key is not None:
             follow("server certificates", files.client_ca, self._serve_with)

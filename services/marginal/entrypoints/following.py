@@ -6,7 +6,7 @@ What is wrong is refused, said once, and what was in force stays.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from marginal.errors import ConfigurationError
 from marginal.settings.text_files import SettingsFile
@@ -20,21 +20,54 @@ Seen = TypeVar("Seen")
 Meaning = TypeVar("Meaning")
 
 
-class Followed(Generic[Seen]):
-    """One thing that is read from files: `look` reads it, `take` puts it in force; both raise ConfigurationError."""
+class Told(Protocol):
+    """Who hears what became of a change: it is in force, or why it is not, the same reason once."""
 
-    def __init__(
-        self, what: str, look: Callable[[], Seen], take: Callable[[Seen], object], *, log: Log, metrics: Metrics
-    ) -> None:
-        """Reads it and puts it in force. `what` names it in logs and metrics: "tenants", "keys"."""
+    def accepted(self) -> None: ...
+
+    def refused(self, why: str) -> None: ...
+
+
+class Rereads:
+    """Tells logs and metrics, by what the file holds: "tenants", "keys"."""
+
+    def __init__(self, what: str, log: Log, metrics: Metrics) -> None:
         self._what = what
-        self._look = look
-        self._take = take
         self._log = log
         self._metrics = metrics
+
+    def accepted(self) -> None:
+        self._metrics.reread(self._what, accepted=True)
+        self._log.info(names.FILE_REREAD, what=self._what)
+
+    def refused(self, why: str) -> None:
+        self._metrics.reread(self._what, accepted=False)
+        self._log.warning(names.FILE_REFUSED, what=self._what, because=why, in_force=f"the {self._what} before")
+
+
+class Followed(Generic[Seen, Meaning]):
+    """One thing that is read from files: `look` reads, `parse` finds what that means, `take` puts it in force.
+
+    The first two run in a thread: long files hold nobody up. Each may raise ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        look: Callable[[], Seen],
+        parse: Callable[[Seen], Meaning],
+        take: Callable[[Meaning], object],
+        told: Told,
+    ) -> None:
+        """Reads it and puts it in force, here and now. `what` is named when what goes wrong was not foreseen."""
+        self._what = what
+        self._look = look
+        self._parse = parse
+        self._take = take
+        self._told = told
         self._refused = ""
         seen = look()
-        take(seen)
+        take(parse(seen))
         self._in_force: Seen | None = seen
         self._before: Seen | None = seen
 
@@ -57,36 +90,30 @@ class Followed(Generic[Seen]):
             return
         self._in_force = seen
         try:
-            self._take(seen)
+            self._take(await asyncio.to_thread(self._parse, seen))
         except ConfigurationError as error:
             self._refuse(str(error))
         except Exception as error:  # whatever it is, the next version must still be looked at
             self._refuse(f"{self._what}: {type(error).__name__}")
         else:
-            self._accepted()
-
-    def _accepted(self) -> None:
-        self._refused = ""
-        self._metrics.reread(self._what, accepted=True)
-        self._log.info(names.FILE_REREAD, what=self._what)
+            self._refused = ""
+            self._told.accepted()
 
     def _refuse(self, why: str) -> None:
-        if why == self._refused:
-            return
-        self._refused = why
-        self._metrics.reread(self._what, accepted=False)
-        self._log.warning(names.FILE_REFUSED, what=self._what, because=why, in_force=f"the {self._what} before")
+        if why != self._refused:
+            self._refused = why
+            self._told.refused(why)
 
 
 def followed_file(
     what: str, file: SettingsFile[Meaning], take: Callable[[Meaning], None], log: Log, metrics: Metrics
-) -> Followed[str]:
+) -> Followed[str, Meaning]:
     """Follows a settings file; `take` puts in force what it means."""
-    return Followed(what, file.text, lambda text: take(file.parse(text)), log=log, metrics=metrics)
+    return Followed(what, file.text, file.parse, take, Rereads(what, log, metrics))
 
 
 @asynccontextmanager
-async def following(*followed: Followed[Any]) -> AsyncIterator[None]:
+async def following(*followed: Followed[Any, Any]) -> AsyncIterator[None]:
     """Follows all of them meanwhile."""
     tasks = [asyncio.create_task(one.follow()) for one in followed]
     try:

@@ -10,9 +10,11 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from marginal.entrypoints.following import Followed, following
 from marginal.entrypoints.whole_files import write_whole
 from marginal.errors import ConfigurationError
 from marginal.ledger.ports import StoreAway
@@ -25,7 +27,6 @@ from marginal.telemetry import names
 from marginal.telemetry.logs import Log
 from marginal.telemetry.metrics import Metrics
 
-LOOK_SECONDS = 0.5
 SAVE_SECONDS = 5.0
 STATE_VERSION = 1
 BUNDLED = "bundled"
@@ -33,33 +34,37 @@ ANEW = "thresholds start anew"
 
 
 class PolicyKeeper:
-    """The policy book of one router, with the file it comes from and the one it is remembered in."""
+    """The policy book of one router, with the file it comes from and the one it is remembered in.
+
+    What became of a change of the first it is `Told`.
+    """
 
     def __init__(self, policy_file: Path | None, state_file: Path | None, *, log: Log, metrics: Metrics) -> None:
         """Reads both. Raises ConfigurationError for a bad policy file; a bad state file is told and set aside."""
-        self._policy_file = policies_file(policy_file)
         self._state_file = state_file
         self._log = log
         self._metrics = metrics
-        self._is_followed = policy_file is not None
-        self._text = self._policy_file.text()
         self._saved = 0
-        self.book = PolicyBook(self._policy_file.parse(self._text))
+        file = policies_file(policy_file)
+        self.book = PolicyBook(file.read())
         self._lessons = Lessons(self.book)
         self._unshared = False
         self.source = Source(str(policy_file or BUNDLED), time.time())
+        self._followed = (
+            [Followed(f"policy file {policy_file}", file.text, file.parse, self._take, self)] if policy_file else []
+        )
         self._restore()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follows the file and saves the state meanwhile, and once more at the end."""
-        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._save_again())]
+        saving = asyncio.create_task(self._save_again())
         try:
-            yield
+            async with following(*self._followed):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            saving.cancel()
+            await asyncio.gather(saving, return_exceptions=True)
             await self.save()
 
     @asynccontextmanager
@@ -93,46 +98,23 @@ class PolicyKeeper:
             self._log.info("thresholds shared", learners=taken)
         self._unshared = False
 
-    async def _follow(self) -> None:
-        """Takes every change of the file, once two looks have seen the same."""
-        before = self._text
-        while self._is_followed:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                text = await asyncio.to_thread(self._policy_file.text)
-            except ConfigurationError as error:
-                self._text = before = ""
-                self._refuse(str(error))
-                continue
-            try:
-                settled, before = text == before, text
-                if settled and text != self._text:
-                    self._text = text
-                    self._take(await asyncio.to_thread(self._policy_file.parse, text))
-            except ConfigurationError as error:
-                self._refuse(str(error))
-            except Exception as error:  # whatever it is, the next version must still be looked at
-                self._refuse(f"policy file {self._policy_file.path}: {type(error).__name__}")
-
     def _take(self, policies: Policies) -> None:
         """Puts policies in force. Raises ConfigurationError for another currency: budgets are counted in the first."""
         if policies.currency != self.book.policies.currency:
             raise ConfigurationError(
-                f"currency: is {policies.currency}, but budgets are counted in {self.book.policies.currency}:"
-                " restart the router"
+                f"policy file {self.source.name}: currency: is {policies.currency}, but budgets are counted in"
+                f" {self.book.policies.currency}: restart the router"
             )
         self.book.replace(policies)
+
+    def accepted(self) -> None:
         self.source = Source(self.source.name, time.time())
         self._metrics.reloaded(accepted=True)
-        versions = {name: policy.version for name, policy in policies.by_name.items()}
+        versions = {name: policy.version for name, policy in self.book.policies.by_name.items()}
         self._log.info(names.POLICIES_RELOADED, file=self.source.name, versions=versions)
 
-    def _refuse(self, why: str) -> None:
-        prefix = f"policy file {self._policy_file.path}: "
-        why = prefix + why.removeprefix(prefix)
-        if why == self.source.refused:
-            return
-        self.source = Source(self.source.name, self.source.loaded_at, refused=why)
+    def refused(self, why: str) -> None:
+        self.source = replace(self.source, refused=why)
         self._metrics.reloaded(accepted=False)
         self._log.warning(names.POLICIES_REFUSED, because=why, in_force="the policies before")
 

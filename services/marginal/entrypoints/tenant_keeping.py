@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from marginal.entrypoints.following import Followed, followed_file, following
 from marginal.routing.keyring import Keyring
@@ -35,7 +36,7 @@ class TenantKeeper:
         """Reads both files. Raises ConfigurationError naming the file."""
         self.tenants = Tenants()
         self._keyring = Keyring()
-        self.followed: list[Followed[str]] = []
+        self.followed: list[Followed[str, Any]] = []
         self.callers = Callers(None if files.keys is None else self._tenant, trust_header=files.trust_header)
 
         def take_tenants(tenants: Tenants) -> None:

@@ -1,6 +1,8 @@
 """What is read from files is kept up with them; what is wrong is refused, and what was in force stays."""
 
 import asyncio
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,20 +106,54 @@ def test_a_wrong_file_at_the_start_is_an_error_that_names_it(tmp_path: Path) -> 
         TenantKeeper(TenantFiles(files.tenants), log=files.log.logs.log, metrics=files.counted.metrics)
 
 
+class Heard:
+    """Hears what became of changes."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+
+    def accepted(self) -> None:
+        self.all.append("accepted")
+
+    def refused(self, why: str) -> None:
+        self.all.append(why)
+
+
 async def test_whatever_goes_wrong_the_next_version_is_looked_at() -> None:
-    seen, taken = ["first"], []
+    seen, taken, heard = ["first"], list[str](), Heard()
 
     def take(text: str) -> None:
         if text == "second":
             raise ZeroDivisionError
         taken.append(text)
 
-    followed = Followed("test", lambda: seen[-1], take, log=MemoryLog().logs.log, metrics=Counted().metrics)
+    followed = Followed("test", lambda: seen[-1], str, take, heard)
     for version in ("second", "third"):
         seen.append(version)
         await followed.look_again()
         await followed.look_again()
     assert taken == ["first", "third"]
+    assert heard.all == ["test: ZeroDivisionError", "accepted"]
+
+
+async def test_a_long_file_is_read_and_parsed_in_a_thread_and_put_in_force_in_the_event_loop() -> None:
+    seen, threads = ["first"], dict[str, int]()
+
+    def noted(step: str, text: str) -> str:
+        threads[step] = threading.get_ident()
+        return text
+
+    followed = Followed(
+        "test", lambda: noted("look", seen[-1]), partial(noted, "parse"), partial(noted, "take"), Heard()
+    )
+    seen.append("second")
+    await followed.look_again()
+    await followed.look_again()
+    assert {step: thread == threading.get_ident() for step, thread in threads.items()} == {
+        "look": False,
+        "parse": False,
+        "take": True,
+    }
 
 
 async def test_files_are_followed_while_the_keeper_runs(files: Files) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from marginal.entrypoints.policy_keeping import LOOK_SECONDS, PolicyKeeper
+from marginal.entrypoints.following import LOOK_SECONDS
+from marginal.entrypoints.policy_keeping import PolicyKeeper
 from marginal.policy.deferral import Decision, Reason, Verdict
 from marginal.routing.book import Learner
 from unit.telemetry.spans import MemoryLog
@@ -103,6 +104,15 @@ async def test_a_bad_file_is_refused_once_and_the_old_one_stays(kept: Kept) -> N
     assert len(kept.events("policies_refused")) == 1
     results = {dict(labels)["marginal.result"]: n for labels, n in kept.counted.sums("marginal.policy.reloads").items()}
     assert results == {"refused": 1, "accepted": 1}
+
+
+async def test_another_currency_is_refused_by_the_file_that_names_it(kept: Kept) -> None:
+    keeper = kept.keeper()
+    async with keeper.running():
+        kept.policy_file.write_text(FILE.replace("USD", "EUR"))
+        await until(lambda: keeper.source.refused)
+    assert keeper.source.refused.startswith(f"policy file {kept.policy_file}: currency: is EUR, but")
+    assert keeper.book.policies.currency == "USD"
 
 
 async def test_a_file_that_vanishes_changes_nothing_until_it_is_back(kept: Kept) -> None:
