@@ -198,6 +198,13 @@ def test_who_may_not_forward_a_port_is_told_so(cluster: ApiServer, tmp_path: Pat
     assert [one["ready"] for one in seen["tiers"]] == [2, 1, 0]
 
 
+def test_a_router_that_outlives_its_deployment_is_not_asked(cluster: ApiServer, tmp_path: Path) -> None:
+    asyncio.run(cluster.delete(f"{APPS}/deployments", "main-router"))
+    seen = json.loads(status("--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "llm", "--json"))
+    assert seen["unreachable"] == "the release has no router"
+    assert [one["component"] for one in seen["tiers"]] == ["small", "large"]
+
+
 def test_a_router_that_speaks_tls_is_believed_by_the_name_of_its_service(tmp_path: Path) -> None:
     identity = Authority().write(tmp_path / "tls", "main-router", "main-router.llm.svc")
     with served(tmp_path, identity):

@@ -133,7 +133,9 @@ async def _operated(api: Api, found: Release) -> tuple[Overview | None, BudgetSt
         return None, None, "no router is ready"
     if found.tls and reaching.current().tls is None:
         return None, None, NEEDS_TLS
-    service = next(one.name for one in found.workloads if one.component == "router")
+    service = next((one.name for one in found.workloads if one.component == "router"), None)
+    if service is None:  # its Deployment is deleted, and its pods not yet
+        return None, None, "the release has no router"
     async with forwarded(api, found.namespace, found.router_pod, ADMIN_PORT) as way:
         overview, budgets, unreachable = await _asked(way.address, f"{service}.{found.namespace}.svc")
         return overview, budgets, way.refused if unreachable and way.refused else unreachable
