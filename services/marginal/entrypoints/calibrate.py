@@ -1,6 +1,5 @@
 """`marginal calibrate`: the policy that serves a wish best, learnt from a run, with what it does on rows held out."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from marginal.evaluation.replay import ScoreChoice, score_choice
 from marginal.evaluation.runs import AUTO, read_run
 from marginal.evaluation.shadow_log import GRADER as SHADOW
 from marginal.policy.scores import SCORES
+from marginal.whole_files import write_whole
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -170,10 +170,8 @@ def _write(written: str, name: str, *, output: Path | None, into: Path | None) -
         raise ConfigurationError(f"--into {into}: cannot be read, {(error.strerror or 'no reason').lower()}") from None
     except ConfigurationError as error:
         raise ConfigurationError(f"--into {into}: {error}") from None
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, "utf-8")
-        beside.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written, {(error.strerror or 'no reason').lower()}") from None
     return path

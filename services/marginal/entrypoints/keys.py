@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from marginal.entrypoints.cli_options import AsJson
-from marginal.entrypoints.whole_files import write_whole
 from marginal.entrypoints.wording import as_json
 from marginal.errors import ConfigurationError, InvalidRequest
 from marginal.routing.keyring import ApiKey, Keyring
 from marginal.settings.keys_file import keys_file as stored_at
 from marginal.settings.keys_file import minted, moment, written_keys
+from marginal.whole_files import write_whole
 
 SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 ONCE = "This is the only time that the key is shown; the file holds its hash."

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from marginal.entrypoints.following import Followed, following
-from marginal.entrypoints.whole_files import write_whole
 from marginal.errors import ConfigurationError
 from marginal.ledger.ports import StoreAway
 from marginal.ledger.shared_learning import LearnedTexts, Lessons, SharedLearning
@@ -26,6 +25,7 @@ from marginal.settings.policy_file import policies_file
 from marginal.telemetry import names
 from marginal.telemetry.logs import Log
 from marginal.telemetry.metrics import Metrics
+from marginal.whole_files import write_whole
 
 SAVE_SECONDS = 5.0
 STATE_VERSION = 1

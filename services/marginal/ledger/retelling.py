@@ -6,12 +6,12 @@ journal only what it may lack.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
 from marginal.ledger.journal_files import sync_directory
 from marginal.ledger.ports import Settled, Store
+from marginal.whole_files import write_whole
 
 Replay = Callable[[float], Iterable[Sequence[Settled]]]
 """Gives what the journal says was spent in this month, in batches of some hundred; it is read in a thread.
@@ -51,10 +51,5 @@ class EpochFile:
 
 def _write(path: Path, text: str) -> None:
     """All or nothing: a store that is told a whole month again would count it twice."""
-    beside = path.with_name(f".{path.name}")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_whole(path, text)
     sync_directory(path.parent)
