@@ -1,11 +1,11 @@
-"""A caller of a router, and what it saw of a call: an answer, a refusal, or nothing because it hung up."""
+"""Callers of a router, well-behaved or not, and what they saw of a call: an answer, a refusal, or nothing."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -16,6 +16,7 @@ GENERATE = "/marginal.v1.RouterService/Generate"
 SECONDS = 60.0
 
 Request = router_pb2.RouterServiceGenerateRequest
+Metadata = tuple[tuple[str, str], ...]
 
 
 def asking(prompt: str, *, max_tokens: int = 64, **others: Any) -> Request:
@@ -25,22 +26,36 @@ def asking(prompt: str, *, max_tokens: int = 64, **others: Any) -> Request:
 
 @dataclass
 class Seen:
-    """What came of a call; `status` is "OK", or the code and, if Marginal gave one, the reason."""
+    """What came of a call: an answer with its final message, or a refusal with all its details."""
 
     code: grpc.StatusCode = grpc.StatusCode.OK
-    reason: str = ""
+    text: str = ""
     pieces: int = 0
     final: router_pb2.Final | None = None
-    trailers: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    info: dict[str, str] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=list)
+    quotas: list[str] = field(default_factory=list)
+    retry_seconds: float | None = None
+    trailers: dict[str, str | bytes] = field(default_factory=dict)
+    sent: bytes = b""
+    """Status text, headers and trailers as they came over the wire, and the final message; not the answer's text."""
 
     @property
     def status(self) -> str:
+        """ "OK", or the code and, if Marginal gave one, the reason."""
         return f"{self.code.name} {self.reason}".rstrip()
 
     @property
     def request_id(self) -> str:
         """ "" when the call ended without a word of the router's."""
         return str(self.trailers.get("marginal-request-id", self.final.request_id if self.final else ""))
+
+    @property
+    def pushback(self) -> str | None:
+        """The trailer that tells gRPC's own retries to stop."""
+        value = self.trailers.get("grpc-retry-pushback-ms")
+        return None if value is None else str(value)
 
     @property
     def nanos(self) -> int:
@@ -58,11 +73,16 @@ class Seen:
         assert self.final is not None
         return router_pb2.Tier.Name(self.final.tier).removeprefix("TIER_")
 
+    @property
+    def threshold(self) -> float:
+        assert self.final is not None
+        return self.final.decision.threshold
+
 
 class Caller:
-    """Calls one router over a connection of its own."""
+    """Calls one router over a connection of its own, with an API key or a tenant's name if it has one."""
 
-    def __init__(self, target: str, *, tenant: str = "") -> None:
+    def __init__(self, target: str, *, key: str = "", tenant: str = "") -> None:
         self._channel = grpc.aio.insecure_channel(
             target,
             options=(
@@ -72,20 +92,35 @@ class Caller:
                 ("grpc.max_reconnect_backoff_ms", 500),
             ),
         )
-        self._metadata = (("marginal-tenant", tenant),) if tenant else ()
+        said = {"authorization": f"Bearer {key}" if key else "", "marginal-tenant": tenant}
+        self._metadata = tuple((name, value) for name, value in said.items() if value)
 
-    def begun(self, request: Request, *, timeout: float | None = SECONDS) -> Any:
-        """A call under way, to be read or left."""
-        generate = self._channel.unary_stream(
-            GENERATE,
-            request_serializer=Request.SerializeToString,
-            response_deserializer=router_pb2.RouterServiceGenerateResponse.FromString,
-        )
-        return generate(request, timeout=timeout, metadata=self._metadata)
+    def begun(
+        self,
+        request: Request | bytes,
+        *metadata: tuple[str, str],
+        timeout: float | None = SECONDS,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """A call under way, to be read or left; it reads bytes, and sends those of `request` as they are."""
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        generate = self._channel.unary_stream(GENERATE)
+        return generate(data, timeout=timeout, metadata=(*self._metadata, *metadata), compression=compression)
 
-    async def call(self, request: Request, *, timeout: float | None = SECONDS, leaves_after: int | None = None) -> Seen:
+    async def call(
+        self,
+        request: Request | bytes,
+        *metadata: tuple[str, str],
+        timeout: float | None = SECONDS,
+        compression: grpc.Compression | None = None,
+        leaves_after: int | None = None,
+    ) -> Seen:
         """Takes everything that comes, or so many messages."""
-        return await taken(self.begun(request, timeout=timeout), leaves_after=leaves_after)
+        call = self.begun(request, *metadata, timeout=timeout, compression=compression)
+        return await taken(call, leaves_after=leaves_after)
+
+    async def close(self) -> None:
+        await self._channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,7 +128,7 @@ class Caller:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
+        await self.close()
 
 
 async def taken(call: Any, *, leaves_after: int | None = None) -> Seen:
@@ -103,11 +138,9 @@ async def taken(call: Any, *, leaves_after: int | None = None) -> Seen:
         while leaves_after is None or seen.pieces < leaves_after:
             message = await call.read()
             if message is grpc.aio.EOF:
-                seen.trailers = dict(await call.trailing_metadata() or ())
+                _take_trailers(seen, await call.trailing_metadata())
                 return seen
-            seen.pieces += 1
-            if message.HasField("final"):
-                seen.final = message.final
+            _take(seen, message)
     except grpc.aio.AioRpcError as error:
         _take_refusal(seen, error)
         return seen
@@ -117,13 +150,39 @@ async def taken(call: Any, *, leaves_after: int | None = None) -> Seen:
     return seen
 
 
+def _take(seen: Seen, message: bytes) -> None:
+    response = router_pb2.RouterServiceGenerateResponse.FromString(message)
+    seen.pieces += 1
+    seen.text += response.text.text
+    if response.HasField("final"):
+        seen.final = response.final
+        seen.sent += message
+
+
 def _take_refusal(seen: Seen, error: grpc.aio.AioRpcError) -> None:
-    seen.code, seen.trailers = error.code(), dict(error.trailing_metadata() or ())
+    seen.code, seen.text = error.code(), error.details() or ""
+    seen.sent += f"{error.details()}{error.debug_error_string()}".encode()
+    _take_trailers(seen, error.initial_metadata())
+    _take_trailers(seen, error.trailing_metadata())
     try:
         status = rpc_status.from_call(error)
     except ValueError:  # gRPC's own code has replaced the one that the details came with
         status = None
     for detail in status.details if status else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            seen.reason = info.reason
+        info, fault = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        retry, quota = error_details_pb2.RetryInfo(), error_details_pb2.QuotaFailure()
+        unpacked: list[Message] = [kind for kind in (info, fault, retry, quota) if detail.Unpack(kind)]
+        assert len(unpacked) == 1, detail
+        if info in unpacked:
+            assert info.domain == "marginal"
+            seen.reason, seen.info = info.reason, dict(info.metadata)
+        seen.fields += [violation.field for violation in fault.field_violations]
+        seen.quotas += [violation.subject for violation in quota.violations]
+        if retry in unpacked:
+            seen.retry_seconds = retry.retry_delay.ToTimedelta().total_seconds()
+
+
+def _take_trailers(seen: Seen, trailers: Any) -> None:
+    for key, value in trailers or ():
+        seen.trailers[key] = value
+        seen.sent += f" {key}=".encode() + (value if isinstance(value, bytes) else str(value).encode())

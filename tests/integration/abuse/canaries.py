@@ -4,7 +4,8 @@ import uuid
 
 from google.type.money_pb2 import Money
 
-from integration.abuse.callers import Request, asking
+from engines.callers import Request
+from integration.abuse.house import asking
 from marginal.v1 import router_pb2
 
 PROMPT, ANSWERED, CHOICE, KEY, ENGINE_KEY, IDEMPOTENCY, POLICY, OTHER = (

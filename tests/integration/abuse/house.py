@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engines import callers
+from engines.callers import Caller, Request
 from engines.valkey import ValkeyProcess
-from integration.abuse.callers import Caller
 from integration.abuse.unruly import Tiers
 from marginal.entrypoints.processes import Program, Running, free_addresses, start
 from marginal.ledger.conservation import differences, not_once
@@ -83,6 +84,11 @@ CALLERS = (
 )
 
 
+def asking(prompt: str = "a question", *, max_tokens: int = 4, **others: Any) -> Request:
+    """A request like any other."""
+    return callers.asking(prompt, max_tokens=max_tokens, **others)
+
+
 @dataclass
 class House:
     """A running router: its tiers, its callers' keys, and everything that it wrote."""
@@ -105,7 +111,7 @@ class House:
     def caller(self, tenant: str = "search") -> Caller:
         """Who calls with the tenant's key; "" has none."""
         if tenant not in self._callers:
-            self._callers[tenant] = Caller(self.target, self.keys.get(tenant, ""))
+            self._callers[tenant] = Caller(self.target, key=self.keys.get(tenant, ""))
         return self._callers[tenant]
 
     async def closed(self) -> None:

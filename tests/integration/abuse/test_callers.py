@@ -12,8 +12,8 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from integration.abuse.callers import Caller, Metadata, Request, Seen, asking
-from integration.abuse.house import House, until
+from engines.callers import Caller, Metadata, Request, Seen
+from integration.abuse.house import House, asking, until
 from marginal.entrypoints import keys as keys_command
 from marginal.routing.keyring import REFUSAL
 from marginal.settings.keys_file import minted

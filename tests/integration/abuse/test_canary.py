@@ -12,9 +12,9 @@ import pytest
 from google.type.money_pb2 import Money
 
 from dialects.server import DialectServer
+from engines.callers import Caller, Request, Seen
 from engines.valkey import ValkeyProcess
 from integration.abuse import house as houses
-from integration.abuse.callers import Caller, Request, Seen, asking
 from integration.abuse.canaries import (
     ANSWERED,
     CHOICE,
@@ -30,7 +30,7 @@ from integration.abuse.canaries import (
     SMALL_ONLY,
     TRACE,
 )
-from integration.abuse.house import until
+from integration.abuse.house import asking, until
 from integration.abuse.sinks import Collector, collecting, files, stored
 from marginal.entrypoints.processes import Running
 from marginal.transport import model_servicer
@@ -63,7 +63,7 @@ class Scene:
 
     @asynccontextmanager
     async def calling(self, running: Running, tenant: str = "search") -> AsyncIterator["Asks"]:
-        caller = Caller(running.program.target, self.keys.get(tenant, ""))
+        caller = Caller(running.program.target, key=self.keys.get(tenant, ""))
         yield Asks(caller, self.seen)
         await caller.close()
 
@@ -151,7 +151,7 @@ async def answers(ask: Asks) -> None:
         assert seen.code is grpc.StatusCode.OK
         assert policy == "defers" or ANSWERED in seen.text
     await ask(asking(prompt, choices=[CHOICE, ANSWERED], return_margins=True))
-    await ask(asking(SLOWLY, max_tokens=40), hang_up=True)
+    await ask(asking(SLOWLY, max_tokens=40), leaves_after=1)
 
 
 async def refusals(ask: Asks) -> None:

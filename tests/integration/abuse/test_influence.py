@@ -5,8 +5,8 @@ import asyncio
 import grpc
 import pytest
 
-from integration.abuse.callers import Seen, asking
-from integration.abuse.house import House
+from engines.callers import Seen
+from integration.abuse.house import House, asking
 from integration.abuse.unruly import BOASTING, ENDLESS, ONE_CHUNK, TIMES_TOO_MANY, UNSURE
 from marginal.routing.tenant_limits import DEFERRAL_BURST
 from marginal.v1 import router_pb2

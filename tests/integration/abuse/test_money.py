@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from engines.callers import Seen
 from integration.abuse import house as houses
-from integration.abuse.callers import Seen, asking
-from integration.abuse.house import LARGE_NANOS, SMALL_NANOS, House
+from integration.abuse.house import LARGE_NANOS, SMALL_NANOS, House, asking
 from integration.abuse.unruly import SLOW, UNSURE, Tiers
 from marginal.ledger.leased import AWAY
 from marginal.ledger.slices import SHARE

@@ -9,8 +9,8 @@ import grpc
 import pytest
 from google.type.money_pb2 import Money
 
-from integration.abuse.callers import Request, Seen, asking
-from integration.abuse.house import House
+from engines.callers import Request, Seen
+from integration.abuse.house import House, asking
 from marginal.transport.validation import Limits
 from marginal.v1 import generation_pb2
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from integration.abuse.callers import asking
-from integration.abuse.house import House, until
+from integration.abuse.house import House, asking, until
 from marginal.tokens import Message, Role
 
 LINE = '{"event": "cost_record", "tenant": "forged"}'
