@@ -1,5 +1,6 @@
 """The three services as real processes on free ports, over scripted models or the home pair."""
 
+import asyncio
 import json
 import os
 import signal
@@ -41,6 +42,14 @@ class Deployment:
     def logged(self, service: str, event: str) -> list[dict[str, Any]]:
         lines = self.running[service].program.log_path.read_text().splitlines()
         return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+    async def until_logged(self, service: str, event: str, *, count: int = 1) -> list[dict[str, Any]]:
+        """Waits until it is in the service's log so many times; gives those lines."""
+        for _ in range(400):
+            if len(found := self.logged(service, event)) >= count:
+                return found
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{service} did not log {event} {count} times")
 
     async def ask(self, prompt: str, **how: Any) -> tuple[str, Answer]:
         """Asks by a channel of its own."""

@@ -32,6 +32,7 @@ ENGINES = {"vllm": "openai", "sglang": "openai", "llama-server": "openai", "tgi"
 THOROUGH = "scripted:tokens=8"
 ALWAYS_UNSURE, ALWAYS_SURE = "careful", "default"
 """The bundled policies, as they judge the answers of a dialect server."""
+NO_SMALL_TIER = "stays NOT_SERVING: cannot be a small tier"
 
 
 @asynccontextmanager
@@ -176,9 +177,9 @@ async def test_an_engine_that_starts_later_is_waited_for(tmp_path: Path) -> None
     (address,) = free_addresses("127.0.0.1", 1)
     async with in_front_of(tmp_path, f"http://{address}", ready=False) as services:
         await serving(services, LARGE)
+        said = await services.until_logged(SMALL, NO_SMALL_TIER)
         with pytest.raises(TierUnavailable, match="NOT_SERVING"):
             await serving(services, SMALL, seconds=2.0)
-        said = services.logged(SMALL, "stays NOT_SERVING: cannot be a small tier")
         assert [line["because"].partition(": ")[0] for line in said] == [address]
         async with DialectServer("vllm") as engine, forwarding(address, engine.url.removeprefix("http://")):
             await serving(services, SMALL)
@@ -191,8 +192,8 @@ async def test_one_endpoint_without_evidence_keeps_the_small_tier_from_serving_a
         blind.inject("F16", times=100)
         async with in_front_of(tmp_path, seeing.url, blind.url, ready=False) as services:
             await serving(services, LARGE)
+            (said,) = await services.until_logged(SMALL, NO_SMALL_TIER)
             with pytest.raises(TierUnavailable, match="NOT_SERVING"):
-                await serving(services, SMALL, seconds=3.0)
-            (said,) = services.logged(SMALL, "stays NOT_SERVING: cannot be a small tier")
+                await serving(services, SMALL, seconds=2.0)
     assert said["because"].startswith(blind.url.removeprefix("http://"))
     assert "without log-probabilities" in said["because"]

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -54,27 +53,18 @@ def rewrite(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-async def until_logged(running: Deployment, service: str, event: str, *, count: int = 1) -> list[dict[str, Any]]:
-    for _ in range(200):
-        found = running.logged(service, event)
-        if len(found) >= count:
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"{service} did not log {event} {count} times")
-
-
 async def test_a_policy_changes_without_a_restart_and_a_bad_one_is_refused(tmp_path: Path, policy_file: Path) -> None:
     async with deployed(tmp_path, small=UNSURE, large=SURE_LARGE, policy_file=policy_file) as running:
         _, before = await running.ask("who?")
         assert (before.tier, before.policy_version) == (Tier.LARGE, "1")
 
         rewrite(policy_file, FILE.replace('version = "1"', 'version = "2"').replace('"auto"', '"small_only"'))
-        await until_logged(running, ROUTER, "policies_reloaded")
+        await running.until_logged(ROUTER, "policies_reloaded")
         _, switched = await running.ask("who?", mode=Mode.LARGE_ONLY)
         assert (switched.tier, switched.policy_version) == (Tier.SMALL, "2")
 
         rewrite(policy_file, FILE.replace("rate = 0.3", "rate = 30"))
-        [refused] = await until_logged(running, ROUTER, "policies_refused")
+        [refused] = await running.until_logged(ROUTER, "policies_refused")
         assert "policies.one.threshold.rate (line 13)" in refused["because"]
         _, after = await running.ask("who?")
         assert after.policy_version == "2"
@@ -113,8 +103,8 @@ async def test_a_threshold_that_moved_is_where_it_was_after_a_restart(tmp_path: 
 async def test_a_shadow_is_asked_after_the_answer_and_both_accounts_agree(tmp_path: Path, policy_file: Path) -> None:
     async with deployed(tmp_path, small=SURE_SMALL, large=SURE_LARGE, policy_file=policy_file) as running:
         _, answer = await running.ask("who?", mode=Mode.SHADOW)
-        [record] = await until_logged(running, ROUTER, "cost_record")
-        [asked] = await until_logged(running, LARGE, "generation", count=1)
+        [record] = await running.until_logged(ROUTER, "cost_record")
+        [asked] = await running.until_logged(LARGE, "generation", count=1)
     assert [attempt.outcome.value for attempt in answer.attempts] == ["kept"]
     assert [attempt["outcome"] for attempt in record["attempts"]] == ["kept", "shadow"]
     assert record["attempts"][1]["output_tokens"] == asked["output_tokens"]

@@ -141,7 +141,7 @@ class House:
             await self._conserved(self.valkey)
 
     async def _conserved(self, valkey: ValkeyProcess) -> None:
-        async with ValkeyStore(open_client(valkey.url)) as store:
+        async with ValkeyStore(open_client(valkey.url, timeout_seconds=30.0), timeout_seconds=30.0) as store:
             records = [settled_from(line) for line in read_journals([self.journal]).final_records()]
             for _ in range(200):
                 balances = await store.balances()

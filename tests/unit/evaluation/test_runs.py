@@ -252,6 +252,6 @@ def test_ten_thousand_rows_are_read_in_seconds(tmp_path: Path) -> None:
     token = Token("a", -0.1, tuple(Alternative(f"other {rank}", -0.1 - rank) for rank in range(20)))
     rest = row_to_line(replace(row(), tokens=(token,) * 5)).removeprefix('{"id":"q1"')
     path = written(tmp_path, header_to_line(HEADER), *(f'{{"id":"{number}"{rest}' for number in range(10_000)))
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(read_run(path).rows) == 10_000
-    assert time.perf_counter() - started < 10.0
+    assert time.process_time() - started < 10.0

@@ -51,9 +51,13 @@ def roomy() -> Places:
 
 @dataclass
 class Cascade:
-    """Scripts of both tiers and the policy; `ask` sends one request and remembers every delta."""
+    """Scripts of both tiers and the policy; `ask` sends one request and remembers every delta.
+
+    `replies` are the small tier's for certain prompts, so that requests at the same time can differ.
+    """
 
     small: Script = field(default_factory=script)
+    replies: Mapping[str, Script] = field(default_factory=dict)
     large: Script = field(default_factory=lambda: script(LARGE))
     threshold: Threshold = field(default_factory=lambda: Fixed(0.5))
     degrade: DegradeRules = field(default_factory=DegradeRules)
@@ -72,7 +76,9 @@ class Cascade:
         self.served: list[CostRecord] = []
         self.recorder = RememberingRecorder()
         self.clock = SteppingClock()
-        self.small_model = ScriptedModel(lambda _: self.small, name="tiny")
+        self.small_model = ScriptedModel(
+            lambda asked: self.replies.get(asked.messages[-1].text, self.small), name="tiny"
+        )
         self.large_model = ScriptedModel(lambda _: self.large, name="huge")
         models = {Tier.SMALL: self.small_model, Tier.LARGE: self.large_model}
         self.tiers = {tier: TierState(tier, model, roomy()) for tier, model in models.items()}

@@ -99,12 +99,11 @@ class TestWhatIsALesson:
         rule = TargetRate(0.3, start=0.5)
         hanging = script(LARGE, delay=10.0)
         cascade = Cascade(large=hanging, threshold=rule, degrade=DegradeRules(silence_seconds=0.2))
-        answers = [SURE if turn % 10 > 2 else UNSURE for turn in range(200)]
+        cascade.replies = {f"{turn}": script(SURE if turn % 10 > 2 else UNSURE) for turn in range(200)}
 
         async def one(turn: int) -> None:
             await asyncio.sleep(turn * 0.001)
-            cascade.small = script(answers[turn])
-            await cascade.ask()
+            await cascade.ask(prompt=f"{turn}")
 
         await asyncio.gather(*map(one, range(200)))
         assert rule.value == pytest.approx(0.5, abs=0.05)
@@ -112,12 +111,12 @@ class TestWhatIsALesson:
     async def test_a_slow_large_tier_does_not_make_the_threshold_swing(self) -> None:
         rule = TargetRate(0.3, start=0.3)
         cascade = Cascade(large=script(LARGE, delay=0.3), threshold=rule)
+        cascade.replies = {f"{turn}": script((sure((turn * 0.618) % 1.0),)) for turn in range(400)}
         seen: list[float] = []
 
         async def one(turn: int) -> None:
             await asyncio.sleep(turn * 0.002)
-            cascade.small = script((sure((turn * 0.618) % 1.0),))
-            await cascade.ask()
+            await cascade.ask(prompt=f"{turn}")
             seen.append(rule.value)
 
         await asyncio.gather(*map(one, range(400)))
