@@ -12,9 +12,14 @@ from typing import Any
 
 
 def of_what_is_installed(exported: dict[str, Any], site: Path) -> dict[str, Any]:
-    """The same bill for one image, and without the time and the number of the run that made it."""
+    """The same bill for one image, and without the time and the number of the run that made it.
+
+    Raises ValueError when nothing of it is installed at `site`.
+    """
     installed = {(_plain(each.name), each.version) for each in distributions(path=[str(site)])}
     components = [each for each in exported["components"] if (_plain(each["name"]), each["version"]) in installed]
+    if not components:
+        raise ValueError(f"no package of the lock file is installed at {site}")
     known = {each["bom-ref"] for each in (exported["metadata"]["component"], *components)}
     metadata = {key: value for key, value in exported["metadata"].items() if key != "timestamp"}
     dependencies = [_among(known, each) for each in exported["dependencies"] if each["ref"] in known]

@@ -1,4 +1,4 @@
-"""The upper layers of an image: locked packages, then Marginal itself, its programs and what they are made of."""
+"""The upper layers of an image: locked packages with their bill of materials, then Marginal itself and its programs."""
 
 import json
 import os
@@ -92,7 +92,7 @@ class Uv:
 
 
 def lay_packages(uv: Uv, service: Service, root: Path, *, platform: str) -> None:
-    """The packages of the lock file, each checked against its hash, as a virtual environment of Debian's Python."""
+    """The packages of the lock file, each checked against its hash, as a virtual environment, and the list of them."""
     listed = root.with_suffix(".txt")
     listed.write_text(uv.requirements(service))
     uv.install(root / SITE, "--require-hashes", "--requirement", str(listed), platform=platform)
@@ -102,10 +102,12 @@ def lay_packages(uv: Uv, service: Service, root: Path, *, platform: str) -> None
     (prefix / "bin" / "python3").symlink_to(f"/usr/bin/python{PYTHON}")
     (prefix / "bin" / "python").symlink_to("python3")
     (prefix / "pyvenv.cfg").write_text(f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {PYTHON}\n")
+    (root / SBOM).parent.mkdir(parents=True)
+    (root / SBOM).write_text(uv.bill_of_materials(service, root / SITE))
 
 
 def lay_program(uv: Uv, service: Service, wheel: Path, root: Path, *, platform: str) -> None:
-    """Marginal, the programs of the service, the probe for healthchecks and the bill of materials."""
+    """Marginal, the programs of the service and the probe for healthchecks."""
     uv.install(root / SITE, str(wheel), platform=platform)
     uv.compile(root, SITE)
     scripts = root / PREFIX.lstrip("/") / "bin"
@@ -118,8 +120,6 @@ def lay_program(uv: Uv, service: Service, wheel: Path, root: Path, *, platform: 
                 f"#!{PREFIX}/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n",
             )
     _executable(scripts / "grpc-health", Path(__file__).with_name("grpc-health").read_text())
-    (root / SBOM).parent.mkdir(parents=True)
-    (root / SBOM).write_text(uv.bill_of_materials(service, root / SITE))
 
 
 def _of_this_run(line: str) -> bool:

@@ -55,6 +55,11 @@ def test_a_package_of_another_version_is_not_the_one_that_is_installed(
     assert names(of_what_is_installed(exported, tmp_path)) == ["annotated-types"]
 
 
+def test_a_folder_without_any_of_its_packages_is_refused(exported: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"no package of the lock file is installed at {tmp_path}"):
+        of_what_is_installed(exported, tmp_path)
+
+
 def test_it_is_the_same_whenever_it_is_made(exported: dict[str, Any]) -> None:
     bill = of_what_is_installed(exported, HERE)
     assert "serialNumber" not in bill
