@@ -1,12 +1,13 @@
 """Knowing what the tiers are: the small one's evidence before a router is ready, both names while it runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from marginal.errors import DeadlineExceeded, ModelFault
 from marginal.routing.tiers import TierState
 from marginal.telemetry.logs import Log
+from marginal.transport.beside import beside
 
 ASK_AGAIN_SECONDS = 0.2
 NAME_AGAIN_SECONDS = 20.0
@@ -32,14 +33,10 @@ async def until_evidence(small: TierState, log: Log) -> None:
 
 
 @asynccontextmanager
-async def naming(tiers: Iterable[TierState]) -> AsyncIterator[None]:
-    """Keeps up with the names of the tiers' models meanwhile."""
-    tasks = [asyncio.create_task(_keep_name(state)) for state in tiers]
-    try:
+async def naming(tiers: Iterable[TierState], lost: Callable[[], object]) -> AsyncIterator[None]:
+    """Keeps up with the names of the tiers' models meanwhile; `lost` is called when it cannot go on."""
+    async with beside(lost, **{f"naming of the {state.tier.value} tier": _keep_name(state) for state in tiers}):
         yield
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _keep_name(state: TierState) -> None:

@@ -185,8 +185,8 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             tenants.running(),
             keeper.running(),
             accounts as ledger,
-            tier_at(plan.targets[Tier.SMALL], tracer, tls=tls.client) as small,
-            tier_at(plan.targets[Tier.LARGE], tracer, tls=tls.client) as large,
+            tier_at(plan.targets[Tier.SMALL], tracer, tls=tls.client, lost=stop.set) as small,
+            tier_at(plan.targets[Tier.LARGE], tracer, tls=tls.client, lost=stop.set) as large,
         ):
             pools = {Tier.SMALL: small, Tier.LARGE: large}
             tiers = {tier: TierState(tier, pool, presence=pool.presence) for tier, pool in pools.items()}
@@ -206,7 +206,7 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             admin = AdminServicer(lambda: overview(book, shadows, keeper.source), books)
             servicer = RouterServicer(router, limits=plan.limits, tracer=tracer, callers=tenants.callers)
             async with (
-                naming(tiers.values()),
+                naming(tiers.values(), stop.set),
                 serving_admin(plan.admin_listen, admin, guard=admin_guard, tls=tls.server),
                 scaling.watching(tiers),
                 serving_scaler(plan.scaler_listen, scaling, guard=scaler_guard),

@@ -1,6 +1,6 @@
 """A tier by the words of an option: an address, a list, a DNS name, or a Kubernetes service whose pods are watched."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -18,17 +18,20 @@ FORMS = "host:port, a list host1:port,host2:port, dns:///name:port, or kubernete
 
 @asynccontextmanager
 async def tier_at(
-    target: str, tracer: CallTracer | None = None, *, tls: ClientTls | None = None
+    target: str, tracer: CallTracer | None = None, *, tls: ClientTls | None, lost: Callable[[], object]
 ) -> AsyncIterator[RemotePool]:
-    """Opens a tier. Raises ConfigurationError for a target that is none, or a cluster that is not there."""
+    """Opens a tier; `lost` is as for `connected`.
+
+    Raises ConfigurationError for a target that is none, or a cluster that is not there.
+    """
     service = kubernetes_service(target)
     if service is None:
-        async with connected(target, tracer, tls=tls) as pool:
+        async with connected(target, tracer, tls=tls, lost=lost) as pool:
             yield pool
         return
     async with kubernetes.opened() as api:
         found = Discovery(partial(follow, api, service), f"{service.name}.{service.namespace}.svc")
-        async with connected(target, tracer, tls=tls, found=found) as pool:
+        async with connected(target, tracer, tls=tls, found=found, lost=lost) as pool:
             yield pool
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from marginal.errors import BackendProtocol, DeadlineExceeded, InvalidRequest, M
 from marginal.tokens import Chunk, Generation, ModelDescription, Usage
 from marginal.transport import model_messages
 from marginal.transport.accounted import Account, AccountedChunks
+from marginal.transport.beside import beside
 from marginal.transport.generation_messages import usage_from_proto
 from marginal.transport.model_servicer import SERVICE
 from marginal.transport.remote_pool import RemotePool
@@ -86,6 +87,12 @@ class RemoteModel:
             response = await self._describing.stub().GetModel(model_pb2.GetModelRequest(), timeout=DESCRIBE_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error) from None
+        except grpc.aio.UsageError:
+            raise TierUnavailable("the connection to it is closed") from None
+        except asyncio.CancelledError:
+            if _cancelled_here():
+                raise
+            raise TierUnavailable("the connection to it was closed") from None
         return model_messages.description_from_proto(response)
 
     def generate(self, generation: Generation, *, timeout: float | None = None) -> AccountedChunks:
@@ -142,11 +149,17 @@ class RemoteModel:
 
 @asynccontextmanager
 async def connected(
-    target: str, tracer: CallTracer | None = None, *, tls: ClientTls | None = None, found: Discovery | None = None
+    target: str,
+    tracer: CallTracer | None = None,
+    *,
+    tls: ClientTls | None = None,
+    found: Discovery | None = None,
+    lost: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[RemotePool]:
     """Opens the model services of one tier; their calls are traced when a tracer is given.
 
-    `target` is in the words of `targets.discovery`; `found` says where its addresses are when it is in others. Raises
+    `target` is in the words of `targets.discovery`; `found` says where its addresses are when it is in others. When
+    they are not followed any more `lost` is called, and what ended that is raised on the way out. Raises
     ConfigurationError for a target that is none.
     """
     found = found or discovery(target)
@@ -161,13 +174,11 @@ async def connected(
         return RemoteModel(serving, even_not_serving=any_)
 
     pool = RemotePool(dial)
-    following = asyncio.ensure_future(found.follow(pool.are_now))
-    await asyncio.sleep(0)  # what is fixed is known at once
     try:
-        yield pool
+        async with beside(lost, **{f"discovery of {target}": found.follow(pool.are_now)}):
+            await asyncio.sleep(0)  # what is fixed is known at once
+            yield pool
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
         await pool.close()
 
 

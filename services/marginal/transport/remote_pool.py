@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from marginal.errors import ModelFault, Overloaded, TierUnavailable
+from marginal.errors import DeadlineExceeded, Overloaded, TierUnavailable
 from marginal.routing.ports import LanguageModel
 from marginal.routing.presence import Presence
 from marginal.tokens import Chunk, Generation, ModelDescription
@@ -85,15 +85,20 @@ class RemotePool:
         self._wake(anyone=bool(addresses))
 
     async def describe(self) -> ModelDescription:
-        """Asks the replica that a request would go to, and others when it cannot be had. Raises ModelFault."""
+        """Asks the replica that a request would go to, and others when it cannot be had.
+
+        Raises ModelFault, DeadlineExceeded.
+        """
         await self._until_known(FIRST_SECONDS)
-        fault: ModelFault | None = None
-        for _, replica in self._by_preference()[:MOST_TRIES]:
+        tried: set[str] = set()
+        while True:
+            address, replica = self._best(tried)
+            tried.add(address)
             try:
                 return await replica.connection.describe()
-            except OWN_FAULTS as error:
-                fault = error
-        raise fault or _nobody()
+            except (*OWN_FAULTS, DeadlineExceeded):  # the time is each replica's own, not a caller's
+                if len(tried) == MOST_TRIES or not self._others(tried):
+                    raise
 
     def generate(self, generation: Generation, *, timeout: float | None = None) -> AccountedChunks:
         """Streams from one replica; when it fails before its first chunk, from another. Closing ends the stream."""

@@ -10,6 +10,7 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from marginal.transport.addresses import only_this_machine
+from marginal.transport.beside import begun, failure
 from marginal.transport.guard import Guard
 from marginal.transport.health import Health
 from marginal.transport.tls import ServerTls, open_port
@@ -136,8 +137,7 @@ async def serve(
     async with told.serving(settings.health_listen):
         await server.start()
         logger.info("listening on %s%s", settings.listen, " with TLS" if settings.tls else "")
-        following = asyncio.create_task(told.follow(until_ready, able))
-        following.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
+        following = begun(told.follow(until_ready, able), stop.set, name="health")
         await stop.wait()
         following.cancel()
         logger.info("draining")
@@ -145,8 +145,8 @@ async def serve(
         await asyncio.sleep(settings.drain_seconds)
         await _drained(server, guard, settings)
     logger.info("stopped")
-    if following.done() and not following.cancelled():
-        following.result()
+    if following.done() and (error := failure(following)) is not None:
+        raise error
 
 
 async def _drained(server: grpc.aio.Server, guard: Guard, settings: ServerSettings) -> None:

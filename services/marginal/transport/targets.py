@@ -3,8 +3,9 @@
 import asyncio
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from marginal.errors import ConfigurationError
 
@@ -29,7 +30,7 @@ class Discovery:
     `authority` is the host name that certificates are for, where the addresses are bare numbers.
     """
 
-    follow: Callable[[Push], Awaitable[None]]
+    follow: Callable[[Push], Coroutine[Any, Any, None]]
     authority: str = ""
 
 
@@ -57,6 +58,10 @@ def _split(address: str, target: str) -> tuple[str, str]:
     match = ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match[2]) < 65_536:
         raise ConfigurationError(f"{target}: {address or 'nothing'} is no HOST:PORT")
+    try:
+        match[1].encode("idna")  # as a look-up does it
+    except UnicodeError:
+        raise ConfigurationError(f"{target}: {match[1]} is no name of a host") from None
     return match[1], match[2]
 
 

@@ -32,10 +32,17 @@ async def test_a_name_without_an_address_is_a_tier_at_zero() -> None:
     assert await first("dns:///nobody.invalid:50052") == frozenset()
 
 
-@pytest.mark.parametrize("target", ["", "small", "small:0", "small:99999", "a:1,,b:2", "http://small:1", "dns:///a"])
+@pytest.mark.parametrize(
+    "target", ["", "small", "small:0", "small:99999", "a:1,,b:2", "http://small:1", "dns:///a", "dns:///a..b:1"]
+)
 def test_what_is_none_is_refused(target: str) -> None:
     with pytest.raises(ConfigurationError):
         discovery(target)
+
+
+def test_a_name_that_no_host_can_have_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="is no name of a host"):
+        discovery(f"dns:///{'a' * 70}.example:1")
 
 
 def test_a_service_in_kubernetes_is_named_with_its_namespace_and_port() -> None:
