@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -77,6 +78,10 @@ class ApiServer:
     def forget(self) -> None:
         """Every version so far is expired: who wants to watch from there must list again."""
         self._forgotten = self._version
+
+    def forget_all(self) -> None:
+        """The same, and every version to come is expired as well."""
+        self._forgotten = sys.maxsize
 
     async def go_away(self) -> None:
         """Stops listening and drops whoever is connected."""

@@ -115,9 +115,12 @@ class Api:
             yield response
 
     async def _address(self, path: str, query: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-        _, url, headers, _, _ = await self._client.param_serialize(
-            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
-        )
+        try:
+            _, url, headers, _, _ = await self._client.param_serialize(
+                "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
+            )
+        except Exception as error:  # whatever a token that is read anew raises, the next may be good
+            raise ApiAway(f"the credentials for the API server cannot be read: {type(error).__name__}") from None
         return url, headers
 
     def _session(self) -> aiohttp.ClientSession:

@@ -7,7 +7,7 @@ last known stays true, and it is asked again after growing waits.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Rhythm:
     """How often what is done, in seconds.
 
     A watch ends by itself after `watch` and goes on where it was; all is listed anew after `resync`. Waits after a
-    failure double from `first_wait` to `longest_wait`, and are drawn from the upper half.
+    failure double from `first_wait` to `longest_wait` until a watch was of use, and are drawn from the upper half.
     """
 
     watch: int = 60
@@ -65,20 +65,21 @@ class Service:
 async def follow(api: Api, service: Service, push: Push, *, rhythm: Rhythm = RHYTHM) -> None:
     """Pushes the addresses that may be called, at once and whenever they change, until cancelled."""
     following = _Following(api, service, push)
-    waits = rhythm.waits()
+    waits, gone = rhythm.waits(), False
     while True:
+        fault: ApiAway | None = None
         try:
             await following.anew(rhythm)
-            waits = rhythm.waits()
-        except ApiRefused as error:
-            if error.status != GONE:
-                following.away(error)
-                await asyncio.sleep(next(waits))
         except ApiAway as error:
-            following.away(error)
-            await asyncio.sleep(next(waits))
+            fault = error
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            following.away(ApiAway(f"the API server's answer cannot be understood: {type(error).__name__}"))
+            fault = ApiAway(f"the API server's answer cannot be understood: {type(error).__name__}")
+        if following.heard:
+            waits, gone = rhythm.waits(), False
+        if isinstance(fault, ApiRefused) and fault.status == GONE and not gone:
+            gone = True
+        elif fault is not None:
+            following.away(fault)
             await asyncio.sleep(next(waits))
 
 
@@ -92,6 +93,9 @@ class _Following:
         self._slices: dict[str, Object] = {}
         self._pushed: frozenset[str] | None = None
         self._away = ""
+        self._portless = False
+        self.heard = False
+        """Whether the latest watch was of use: it gave an event, or was not cut short."""
 
     def away(self, error: ApiAway) -> None:
         """Tells once that nothing new is heard."""
@@ -101,7 +105,7 @@ class _Following:
 
     async def anew(self, rhythm: Rhythm) -> None:
         """Lists all there is, and watches until it is time to list again. Raises ApiAway, ApiRefused."""
-        now = asyncio.get_running_loop().time
+        self.heard, now = False, asyncio.get_running_loop().time
         listed: Listing = await self._api.list(self._service.path, labelSelector=self._service.selector)
         version, resync = listed.version, now() + rhythm.resync
         self._slices = {str(one["metadata"]["name"]): one for one in listed.items}
@@ -110,14 +114,21 @@ class _Following:
             logger.info("the pods of %s are known again", self._service.name)
             self._away = ""
         while now() < resync:
-            events = self._api.watch(
-                self._service.path, version=version, seconds=rhythm.watch, labelSelector=self._service.selector
-            )
-            async for kind, found in events:
-                version = str(found["metadata"]["resourceVersion"])
-                if kind != "BOOKMARK":
-                    self._take(kind, found)
+            events, began = self._watch(version, rhythm), now()
+            try:
+                async for kind, found in events:
+                    self.heard = True
+                    version = str(found["metadata"]["resourceVersion"])
+                    if kind != "BOOKMARK":
+                        self._take(kind, found)
+                self.heard = True
+            finally:  # what hangs up on silence after a while leaves each watch of use
+                self.heard |= now() - began > rhythm.longest_wait
             await asyncio.sleep(rhythm.first_wait)  # something on the way may end every watch at once
+
+    def _watch(self, version: str, rhythm: Rhythm) -> AsyncIterator[tuple[str, Object]]:
+        selector = self._service.selector
+        return self._api.watch(self._service.path, version=version, seconds=rhythm.watch, labelSelector=selector)
 
     def _take(self, kind: str, found: Object) -> None:
         name = str(found["metadata"]["name"])
@@ -128,6 +139,10 @@ class _Following:
         self._tell()
 
     def _tell(self) -> None:
+        portless = _portless(self._slices.values(), self._service.port)
+        if portless and not self._portless:
+            logger.warning("no pod of %s has a port named %s: none is called", self._service.name, self._service.port)
+        self._portless = portless
         found = frozenset(addresses(self._slices.values(), self._service.port))
         if found != self._pushed:
             logger.info("%s has %d pods that may be called", self._service.name, len(found))
@@ -154,6 +169,12 @@ def _callable(conditions: Mapping[str, Any]) -> bool:
     """What is not said counts as ready; `ready` alone is always true where not-ready pods are published."""
     ready = conditions.get("ready") is not False and conditions.get("serving") is not False
     return ready and not conditions.get("terminating")
+
+
+def _portless(slices: Iterable[Object], port: str) -> bool:
+    """Whether there are pods, and none has the port."""
+    peopled = [one for one in slices if one.get("endpoints")]
+    return bool(peopled) and all(_number(one, port) is None for one in peopled)
 
 
 def _number(found: Object, port: str) -> int | None:

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException
 
 from cluster.api_server import ApiServer, endpoint, endpoint_slice
 from marginal.cluster import api as kubernetes
@@ -34,6 +36,24 @@ class Heard:
     async def become(self, *expected: str) -> None:
         async with asyncio.timeout(5), self._came:
             await self._came.wait_for(lambda: self.sets and self.sets[-1] == frozenset(expected))
+
+
+class Account:
+    """A service account whose token is read anew for each request, from a file that is empty at first."""
+
+    def __init__(self, server: ApiServer, token: Path) -> None:
+        self.token = token
+        token.write_text("")
+        self._configuration = Configuration(host=server.url, api_key={"BearerToken": "Bearer before"})
+        self._configuration.refresh_api_key_hook = self._read
+
+    def client(self) -> ApiClient:
+        return ApiClient(self._configuration)
+
+    def _read(self, configuration: Configuration) -> None:
+        if not (token := self.token.read_text()):
+            raise ConfigException("Token file exists but empty.")
+        configuration.api_key["BearerToken"] = f"Bearer {token}"
 
 
 @pytest.fixture
@@ -109,6 +129,49 @@ async def test_a_watch_that_ends_goes_on_where_a_bookmark_was(server: ApiServer,
         assert [one for one in server.asked if one.startswith("list")] == [f"list {SMALL.path}"]
 
 
+async def test_a_version_that_is_expired_again_and_again_is_waited_out(server: ApiServer, tmp_path: Path) -> None:
+    server.forget_all()
+    async with following(server, tmp_path, rhythm=Rhythm(first_wait=0.2, longest_wait=0.2)) as heard:
+        await heard.become()
+        await asyncio.sleep(1.0)
+    assert 5 <= sum(one.startswith("watch") for one in server.asked) <= 13
+
+
+async def test_a_watch_that_was_of_use_ends_the_growing_of_waits(server: ApiServer, tmp_path: Path) -> None:
+    rhythm = Rhythm(first_wait=0.01, longest_wait=1_000.0)
+    async with following(server, tmp_path, rhythm=rhythm) as heard, asyncio.timeout(20):
+        await heard.become()
+        for number in range(1, 20):
+            await server.times_asked("watch", number)
+            await server.put(SMALL.path, endpoint_slice("s", "small", endpoint(f"10.0.0.{number}")))
+            await heard.become(f"10.0.0.{number}:50052")
+            await server.go_away()
+            await server.come_back()
+
+
+async def test_a_watch_that_gave_nothing_does_not_end_the_growing_of_waits(server: ApiServer, tmp_path: Path) -> None:
+    rhythm = Rhythm(first_wait=0.1, longest_wait=1_000.0)
+    began = asyncio.get_running_loop().time()
+    async with following(server, tmp_path, rhythm=rhythm), asyncio.timeout(20):
+        for number in range(1, 6):
+            await server.times_asked("watch", number)
+            await server.go_away()
+            await server.come_back()
+    assert asyncio.get_running_loop().time() - began >= 0.5 * (0.1 + 0.2 + 0.4 + 0.8)
+
+
+async def test_credentials_that_cannot_be_read_for_a_while_are_waited_for(server: ApiServer, tmp_path: Path) -> None:
+    account, heard = Account(server, tmp_path / "token"), Heard()
+    async with account.client() as client:
+        task = asyncio.create_task(follow(kubernetes.Api(client, "llm"), SMALL, heard, rhythm=QUICK))
+        await asyncio.sleep(0.1)
+        assert heard.sets == []
+        account.token.write_text("secret-token")
+        await heard.become()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_what_was_last_known_stays_while_the_api_server_is_away(server: ApiServer, tmp_path: Path) -> None:
     await server.put(SMALL.path, endpoint_slice("s", "small", endpoint("10.0.0.1")))
     async with following(server, tmp_path) as heard:
@@ -153,6 +216,24 @@ def test_a_port_may_be_named_as_in_the_slice() -> None:
     found = endpoint_slice("s", "small", endpoint("10.0.0.1"), port=8081)
     assert list(addresses([found], "grpc")) == ["10.0.0.1:8081"]
     assert list(addresses([found], "http")) == []
+
+
+async def test_a_port_that_no_pod_has_is_told_once(
+    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.put(SMALL.path, endpoint_slice("s", "small"))
+    async with following(server, tmp_path, service=Service("llm", "small", "http")) as heard:
+        await heard.become()
+        assert not [record for record in caplog.records if record.levelname == "WARNING"]
+        for address in ("10.0.0.1", "10.0.0.2"):
+            await server.put(SMALL.path, endpoint_slice("s", "small", endpoint(address)))
+        await server.put(
+            SMALL.path,
+            endpoint_slice("t", "small", endpoint("10.0.0.3")) | {"ports": [{"name": "http", "port": 50052}]},
+        )
+        await heard.become("10.0.0.3:50052")
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["no pod of small has a port named http: none is called"]
 
 
 def test_a_pod_with_two_families_is_called_once() -> None:
