@@ -26,6 +26,8 @@ class ApiServer:
         """Ports on this machine that stand for those of pods."""
         self.refuses: dict[str, int] = {}
         """Paths, or beginnings of them, and the status that they are refused with."""
+        self.token = "secret-token"  # noqa: S105 (of a server of our own)
+        """Who shows another is not known."""
         self._collections: dict[str, dict[str, Object]] = {}
         self._events: list[tuple[int, str, str, Object]] = []
         self._version = 100
@@ -54,7 +56,7 @@ class ApiServer:
             "kind": "Config",
             "current-context": "here",
             "clusters": [{"name": "here", "cluster": {"server": self.url}}],
-            "users": [{"name": "me", "user": {"token": "secret-token"}}],
+            "users": [{"name": "me", "user": {"token": self.token}}],
             "contexts": [{"name": "here", "context": names}],
         }
         path = directory / "kubeconfig"
@@ -120,7 +122,7 @@ class ApiServer:
     async def _read(self, request: web.Request) -> web.StreamResponse:
         path, query = request.path, request.query
         status = next((code for start, code in self.refuses.items() if path.startswith(start)), None)
-        if request.headers.get("Authorization") != "Bearer secret-token":
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
             status = 401
         if status is not None:
             return web.json_response({"kind": "Status", "code": status}, status=status)
@@ -189,7 +191,16 @@ class ApiServer:
         return socket
 
 
-PLURALS = {"endpointslices", "deployments", "pods", "events", "horizontalpodautoscalers", "statefulsets", "services"}
+PLURALS = {
+    "endpointslices",
+    "deployments",
+    "pods",
+    "events",
+    "horizontalpodautoscalers",
+    "statefulsets",
+    "services",
+    "replicasets",
+}
 
 
 def endpoint(

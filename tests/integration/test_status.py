@@ -1,9 +1,12 @@
 """`marginal status` against an API server of our own, with a real router's ports behind it."""
 
 import asyncio
+import base64
 import json
+import sys
 import threading
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
@@ -226,6 +229,137 @@ def test_a_router_whose_certificate_is_for_another_name_is_believed_by_whoever_s
         unnamed = json.loads(status(*where, before=("--tls-ca", str(identity.ca))))
     assert named["budgets"][0]["spent_nanos"] == 5_000_000_000
     assert "for another host name" in unnamed["unreachable"]
+
+
+async def test_whoever_may_not_read_some_kinds_is_shown_the_others_and_told_which(tmp_path: Path) -> None:
+    async with ApiServer() as server:
+        await install(server)
+        server.refuses |= {f"{APPS}/statefulsets": 403, "/api/v1/namespaces/llm/pods": 403}
+        where = ("--kubeconfig", str(server.kubeconfig(tmp_path)), "-n", "llm")
+        shown = await asyncio.to_thread(status, *where)
+        seen = json.loads(await asyncio.to_thread(status, *where, "--json"))
+        server.refuses |= {f"{APPS}/deployments": 403}
+        async with kubernetes.opened(server.kubeconfig(tmp_path)) as api:
+            with pytest.raises(ConfigurationError, match="you may not read deployments and statefulsets in namespace"):
+                await find_release(api, "llm")
+    assert [one["component"] for one in seen["tiers"]] == ["router", "small"]
+    assert seen["unread"] == ["statefulsets", "pods"]
+    assert seen["unreachable"] == "you may not read pods"
+    assert "you may not read statefulsets, pods" in shown
+
+
+async def test_a_watch_goes_on_when_the_api_server_was_away_and_wants_another_token(tmp_path: Path) -> None:
+    async with ApiServer() as server:
+        await server.put(f"{APPS}/deployments", workload("small", ready=1, desired=1))
+        where = ("--kubeconfig", str(server.kubeconfig(tmp_path)), "-n", "llm")
+        program = str(Path(sys.executable).with_name("marginal"))
+        watching = await asyncio.create_subprocess_exec(program, "status", *where, "--watch", "--json", stdout=PIPE)
+        assert watching.stdout is not None
+
+        async def until(away: str | None) -> dict[str, Any]:
+            async for line in watching.stdout:  # type: ignore[union-attr]
+                seen = json.loads(line)
+                if seen["away"] == away:
+                    return dict(seen)
+            raise AssertionError("it ended")
+
+        try:
+            async with asyncio.timeout(60):
+                before = await until(None)
+                await server.go_away()
+                away = await until("the API server cannot be asked: ClientConnectorError")
+                server.token = "another"  # noqa: S105 (of a server of our own)
+                server.kubeconfig(tmp_path)
+                await server.put(f"{APPS}/deployments", workload("small", ready=1, desired=2))
+                await server.come_back()
+                after = await until(None)
+        finally:
+            watching.terminate()
+            await watching.wait()
+    assert away["wrong"] == "this is as it was: the API server cannot be asked: ClientConnectorError"
+    assert away["tiers"] == before["tiers"]
+    assert [one["desired"] for one in after["tiers"]] == [2]
+
+
+@pytest.mark.parametrize("watched", [(), ("--watch",)])
+async def test_a_first_look_that_fails_is_the_last(tmp_path: Path, watched: tuple[str, ...]) -> None:
+    async with ApiServer() as server:
+        where = ("--kubeconfig", str(server.kubeconfig(tmp_path)), "-n", "llm")
+        with pytest.raises(ConfigurationError, match="there is no release"):
+            await asyncio.to_thread(status, *where, *watched)
+
+
+NO_AUTHORITY = base64.b64encode(b"no certificate").decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1\nb: }", "the kubeconfig cannot be used"),
+        ("just words", "the kubeconfig cannot be used"),
+        ("", "the kubeconfig cannot be used"),
+        (None, "no Kubernetes cluster: its certificate or ours cannot be used"),
+    ],
+)
+async def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str | None, said: str) -> None:
+    path = ApiServer().kubeconfig(tmp_path)
+    if text is None:
+        config = json.loads(path.read_text())
+        config["clusters"][0]["cluster"] = {
+            "server": "https://host.example",
+            "certificate-authority-data": NO_AUTHORITY,
+        }
+        text = json.dumps(config)
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        async with kubernetes.opened(path):
+            pass
+
+
+async def test_warnings_are_of_this_release_and_not_of_one_whose_name_begins_alike(tmp_path: Path) -> None:
+    """A release `marginal`, and one `marginal-small`, whose names the chart leaves as they are."""
+    hashed = {"name": "marginal-small-5f6b7c8d9b", "labels": {"app.kubernetes.io/instance": "marginal"}}
+    pod = {"name": "marginal-router-0", "labels": {"app.kubernetes.io/instance": "marginal"}}
+    volumes = [
+        {"name": "journal", "persistentVolumeClaim": {"claimName": "journal-marginal-router-0"}},
+        {"name": "tmp"},
+    ]
+    async with ApiServer() as server:
+        for release in ("marginal", "marginal-small"):
+            for component in ("router", "small", "large"):
+                one = workload(component, ready=1, desired=1, release=release)
+                await server.put(f"{APPS}/deployments", one)
+        await server.put(f"{APPS}/replicasets", {"metadata": hashed})
+        await server.put("/api/v1/namespaces/llm/pods", {"metadata": pod, "spec": {"volumes": volumes}, "status": {}})
+        scaler = {"scaleTargetRef": {"name": "marginal-large"}, "maxReplicas": 4}
+        await server.put(HPAS, {"metadata": {"name": "keda-hpa-marginal-large"}, "spec": scaler})
+        ours = {
+            "Pod": ("marginal-router-0", "marginal-small-5f6b7c8d9b-x2x4z", "marginal-router-7"),
+            "ReplicaSet": ("marginal-small-5f6b7c8d9b",),
+            "PersistentVolumeClaim": ("journal-marginal-router-0",),
+            "HorizontalPodAutoscaler": ("keda-hpa-marginal-large",),
+        }
+        others = {
+            "Pod": ("marginal-small-router-5f6b7c8d9b-x2x4z", "marginal-small-router-0"),
+            "ReplicaSet": ("marginal-small-router-5f6b7c8d9b",),
+            "Deployment": ("marginal-small-small",),
+        }
+        seen = [await warned_of(server, tmp_path, kind, name) for kind, names in ours.items() for name in names]
+        assert all(seen), seen
+        seen = [await warned_of(server, tmp_path, kind, name) for kind, names in others.items() for name in names]
+        assert not any(seen), seen
+
+
+async def warned_of(server: ApiServer, tmp_path: Path, kind: str, name: str) -> bool:
+    """Whether the status of the release `marginal` has a warning about it."""
+    events = "/api/v1/namespaces/llm/events"
+    about = {"kind": kind, "name": name}
+    event = {"metadata": {"name": "e"}, "reason": "FailedCreate", "message": "no", "involvedObject": about}
+    await server.put(events, event)
+    async with kubernetes.opened(server.kubeconfig(tmp_path)) as api:
+        found = await find_release(api, "llm", "marginal")
+    await server.delete(events, "e")
+    return [one.about for one in found.warnings] == [f"{kind.lower()} {name}"]
 
 
 async def test_a_cluster_without_keda_and_without_rights_to_events_is_shown_all_the_same(tmp_path: Path) -> None:

@@ -144,9 +144,12 @@ async def opened(kubeconfig: Path | None = None, context: str = "") -> AsyncIter
         namespace = await _configured(aio, configuration, kubeconfig, context)
     except aio.config.ConfigException as error:
         raise ConfigurationError(f"no Kubernetes cluster: {str(error).strip().rstrip('.')}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever its parser raises, whose words may hold secrets
         raise ConfigurationError(f"the kubeconfig cannot be used: {type(error).__name__}") from None
-    client = aio.client.ApiClient(configuration)
+    try:
+        client = aio.client.ApiClient(configuration)
+    except (OSError, ValueError):  # SSLError is the one, a lone ASCII certificate that is none the other
+        raise ConfigurationError("no Kubernetes cluster: its certificate or ours cannot be used") from None
     try:
         yield Api(client, namespace)
     finally:

@@ -4,15 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from marginal.cluster.api import Api, ApiRefused, Object
+from marginal.cluster.happenings import Happening, latest
 from marginal.cluster.pods import is_ready, why_not_started
 from marginal.errors import ConfigurationError
 
 PART_OF = "app.kubernetes.io/part-of=marginal"
 INSTANCE, COMPONENT, VERSION = (f"app.kubernetes.io/{name}" for name in ("instance", "component", "version"))
 COMPONENTS = ("router", "small", "large")
-MOST_WARNINGS = 5
-NOT_THERE = (403, 404)
-"""A kind that this cluster does not have, or that we may not see."""
+FORBIDDEN, UNKNOWN = 403, 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +30,10 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """A warning event; `at` as the server writes it."""
-
-    at: str
-    about: str
-    reason: str
-    message: str
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Release:
     """What is installed under one name; `router_pod` is a ready one, "" when there is none.
 
-    `tls` is whether the router speaks TLS.
+    `tls` is whether the router speaks TLS. `unread` are the kinds of objects that we may not read.
     """
 
     name: str
@@ -55,36 +43,67 @@ class Release:
     warnings: tuple[Happening, ...]
     router_pod: str
     tls: bool = False
+    unread: tuple[str, ...] = ()
+
+
+class _Reader:
+    """Reads what it may, and remembers what it may not."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.unread: list[str] = []
+
+    async def list(self, path: str, *, everywhere: bool = True, **query: str) -> Sequence[Object]:
+        """Every object at `path`, a kind that not every cluster has unless it is `everywhere`. Raises ApiAway."""
+        try:
+            return (await self._api.list(path, **query)).items
+        except ApiRefused as error:
+            if error.status == FORBIDDEN:
+                self.unread.append(path.rpartition("/")[2])
+            elif error.status != UNKNOWN or everywhere:
+                raise
+            return ()
 
 
 async def find_release(api: Api, namespace: str, name: str = "") -> Release:
-    """The only release of a namespace, or the named one. Raises ConfigurationError when there is none."""
-    apps = f"/apis/apps/v1/namespaces/{namespace}"
+    """The only release of a namespace, or the named one. Raises ConfigurationError when there is none, ApiAway."""
+    reader, apps = _Reader(api), f"/apis/apps/v1/namespaces/{namespace}"
     found = [
         one
         for kind in ("deployments", "statefulsets")
-        for one in (await api.list(f"{apps}/{kind}", labelSelector=PART_OF)).items
+        for one in await reader.list(f"{apps}/{kind}", labelSelector=PART_OF)
         if _label(one, COMPONENT) in COMPONENTS
     ]
     names = sorted({_label(one, INSTANCE) for one in found})
     if not names or (name and name not in names):
+        if reader.unread:
+            raise ConfigurationError(f"you may not read {' and '.join(reader.unread)} in namespace {namespace}")
         which = f"release {name!r}" if name else "release of Marginal"
         raise ConfigurationError(f"there is no {which} in namespace {namespace}: name another with --namespace")
     if not name and len(names) > 1:
         raise ConfigurationError(f"namespace {namespace} has the releases {', '.join(names)}: name one with --release")
     name = name or names[0]
     own = [one for one in found if _label(one, INSTANCE) == name]
-    scalers = await _scalers(api, namespace)
-    pods = (await api.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{INSTANCE}={name}")).items
-    workloads = sorted((_workload(one, scalers, pods) for one in own), key=lambda one: COMPONENTS.index(one.component))
+    labelled = f"{INSTANCE}={name}"
+    scalers = await _scalers(reader, namespace)
+    pods = await reader.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=labelled)
+    sets = await reader.list(f"{apps}/replicasets", labelSelector=labelled)
+    events = await reader.list(f"/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")
+    owned = {_name(one) for one in (*own, *sets)}
+    by_target = {_target(one): one for one in scalers}
+    owned |= {_name(one) for one in scalers if _target(one) in owned}
+    workloads = sorted(
+        (_workload(one, by_target, pods) for one in own), key=lambda one: COMPONENTS.index(one.component)
+    )
     return Release(
         name,
         namespace,
         next((_label(one, VERSION) for one in own if _label(one, VERSION)), ""),
         tuple(workloads),
-        tuple(await _warnings(api, namespace, [one.name for one in workloads], pods)),
+        latest(events, owned, pods),
         next((_name(pod) for pod in pods if _label(pod, COMPONENT) == "router" and is_ready(pod)), ""),
         any(_label(one, COMPONENT) == "router" and _speaks_tls(one) for one in own),
+        tuple(reader.unread),
     )
 
 
@@ -93,20 +112,19 @@ def _speaks_tls(workload: Object) -> bool:
     return any(one.get("name") == "MARGINAL_TLS_CERT" for container in containers for one in container.get("env") or ())
 
 
-async def _scalers(api: Api, namespace: str) -> Mapping[str, Object]:
-    """The scaler of each workload, by the workload's name; KEDA's own objects before the autoscalers it makes."""
-    hpas = await _seen(api, f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers")
-    scaled = await _seen(api, f"/apis/keda.sh/v1alpha1/namespaces/{namespace}/scaledobjects")
-    return {str(one["spec"]["scaleTargetRef"]["name"]): one for one in (*hpas, *scaled)}
+async def _scalers(reader: _Reader, namespace: str) -> Sequence[Object]:
+    """Every scaler, KEDA's own objects after the autoscalers that it makes."""
+    kinds = ("autoscaling/v2", "horizontalpodautoscalers"), ("keda.sh/v1alpha1", "scaledobjects")
+    return [
+        one
+        for group, kind in kinds
+        for one in await reader.list(f"/apis/{group}/namespaces/{namespace}/{kind}", everywhere=False)
+    ]
 
 
-async def _seen(api: Api, path: str, **query: str) -> Sequence[Object]:
-    try:
-        return (await api.list(path, **query)).items
-    except ApiRefused as error:
-        if error.status in NOT_THERE:
-            return ()
-        raise
+def _target(scaler: Object) -> str:
+    """The name of the workload that it scales."""
+    return str(scaler["spec"]["scaleTargetRef"]["name"])
 
 
 def _workload(found: Object, scalers: Mapping[str, Object], pods: Sequence[Object]) -> Workload:
@@ -138,37 +156,6 @@ def _ailments(scaler: Object, condition: str) -> Iterator[str]:
     for one in scaler.get("status", {}).get("conditions") or ():
         if one.get("type") == condition and one.get("status") == "False" and one.get("reason") != "ScalingDisabled":
             yield str(one.get("message") or one.get("reason") or "it says not why")
-
-
-async def _warnings(api: Api, namespace: str, names: Sequence[str], pods: Sequence[Object]) -> Sequence[Happening]:
-    """The latest; that a pod was not ready is no news when it is now, or is to end, or is gone."""
-    events = await _seen(api, f"/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")
-    unready = {_name(pod) for pod in pods if not is_ready(pod) and not pod["metadata"].get("deletionTimestamp")}
-    ours = [
-        one
-        for one in events
-        if any(_about(one).startswith(name) for name in names)
-        and (one.get("reason") != "Unhealthy" or _about(one) in unready)
-    ]
-    latest = sorted(map(_happening, ours), key=lambda one: one.at, reverse=True)
-    return latest[:MOST_WARNINGS]
-
-
-def _happening(event: Object) -> Happening:
-    about = event.get("involvedObject", {})
-    series = event.get("series") or {}
-    at = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or ""
-    return Happening(
-        str(at or event["metadata"].get("creationTimestamp", "")),
-        f"{str(about.get('kind', '')).lower()} {about.get('name', '')}",
-        str(event.get("reason", "")),
-        " ".join(str(event.get("message", "")).split()),
-        int(series.get("count") or event.get("count") or 1),
-    )
-
-
-def _about(event: Object) -> str:
-    return str(event.get("involvedObject", {}).get("name", ""))
 
 
 def _name(found: Object) -> str:

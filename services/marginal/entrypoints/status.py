@@ -1,8 +1,9 @@
 """`marginal status`: how a release in Kubernetes is, or the services of `marginal up`, and what is wrong with it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,8 @@ ADMIN_PORT, SCALER_PORT = 50054, 50055
 ASK_SECONDS = 5.0
 AGAIN_SECONDS = 2.0
 NEEDS_TLS = "it speaks TLS, say `marginal --tls-ca FILE status`, and --tls-cert and --tls-key where callers show theirs"
+Look = Callable[[], Awaitable[Status]]
+
 UP = {
     "router": ("router", router_servicer.SERVICE),
     "small-model": ("small", model_servicer.SERVICE),
@@ -82,34 +85,53 @@ def status(
     """
     local = not (context or namespace or release) and (state_dir / "services.json").exists()
 
-    async def look() -> None:
+    @asynccontextmanager
+    async def way() -> AsyncIterator[Look]:
         if local:
-            await _show(lambda: _local(state_dir), watch=watch, json=json)
+            yield lambda: _local(state_dir)
             return
         async with kubernetes.opened(kubeconfig, context) as api:
-            await _show(lambda: _in_cluster(api, namespace or api.namespace, release), watch=watch, json=json)
+            yield lambda: _in_cluster(api, namespace or api.namespace, release)
 
     with suppress(KeyboardInterrupt):
-        asyncio.run(look())
+        asyncio.run(_show(way, watch=watch, json=json))
 
 
-async def _show(look: Callable[[], Awaitable[Status]], *, watch: bool, json: bool) -> None:
+async def _show(way: Callable[[], AbstractAsyncContextManager[Look]], *, watch: bool, json: bool) -> None:
     console = Console(highlight=False)
-    if json or not watch:
-        while True:
-            seen = await look()
+    async with aclosing(_looks(way)) as seen:
+        if watch and not json:
+            with Live(console=console, auto_refresh=False) as live:
+                async for status in seen:
+                    live.update(status_shown(status), refresh=True)
+        async for status in seen:
             if json:
-                console.out(as_json(status_as_json(seen)), highlight=False)
+                console.out(as_json(status_as_json(status)), highlight=False)
                 console.file.flush()
             else:
-                console.print(status_shown(seen))
+                console.print(status_shown(status))
             if not watch:
                 return
-            await asyncio.sleep(AGAIN_SECONDS)
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            live.update(status_shown(await look()), refresh=True)
-            await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _looks(way: Callable[[], AbstractAsyncContextManager[Look]]) -> AsyncGenerator[Status, None]:
+    """Looks again and again by one way, and by another once that has failed: with what credentials are by then.
+
+    When a look fails, what was seen last comes again, with the reason. Raises MarginalError when the first fails.
+    """
+    last: Status | None = None
+    while True:
+        try:
+            async with way() as look:
+                while True:
+                    last = await look()
+                    yield last
+                    await asyncio.sleep(AGAIN_SECONDS)
+        except MarginalError as error:
+            if last is None:
+                raise
+            yield replace(last, away=str(error))
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _in_cluster(api: Api, namespace: str, name: str) -> Status:
@@ -124,13 +146,14 @@ async def _in_cluster(api: Api, namespace: str, name: str) -> Status:
         await _demand(api, found),
         found.warnings,
         unreachable,
+        found.unread,
     )
 
 
 async def _operated(api: Api, found: Release) -> tuple[Overview | None, BudgetStates | None, str]:
     """What a router tells its operator, by a port-forward."""
     if not found.router_pod:
-        return None, None, "no router is ready"
+        return None, None, "you may not read pods" if "pods" in found.unread else "no router is ready"
     if found.tls and reaching.current().tls is None:
         return None, None, NEEDS_TLS
     service = next((one.name for one in found.workloads if one.component == "router"), None)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from marginal.cluster.release import Happening, Workload
+from marginal.cluster.happenings import Happening
+from marginal.cluster.release import Workload
 from marginal.routing.demand import ENOUGH
 from marginal.routing.overview import Overview, TenantOverview
 from marginal.routing.spending import BudgetStates
@@ -26,6 +27,11 @@ class Status:
     demand: Mapping[Tier, float] = field(default_factory=dict)
     warnings: tuple[Happening, ...] = ()
     unreachable: str = ""
+    unread: tuple[str, ...] = ()
+    """Kinds of objects that we may not read."""
+
+    away: str = ""
+    """Why nothing newer could be seen."""
 
     def workload(self, component: str) -> Workload | None:
         """That of a component."""
@@ -46,6 +52,8 @@ def what_is_wrong(status: Status) -> str:
 
 def _ailments(status: Status) -> Iterator[str]:
     """The worst first."""
+    if status.away:
+        yield f"this is as it was: {status.away}"
     yield from _without_replicas(status)
     if status.unreachable:
         what = "budgets" if status.overview else "admin address"

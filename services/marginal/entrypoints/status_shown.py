@@ -34,6 +34,8 @@ def status_shown(status: Status) -> RenderableType:
         parts += [Text(), bulleted(map(Text, money))]
     if status.unreachable and status.unreachable not in wrong:
         parts += [Text(), Text(f"what the router would tell is missing: {status.unreachable}", "yellow")]
+    if status.unread:
+        parts += [Text(), Text(f"you may not read {', '.join(status.unread)}", "yellow")]
     if status.warnings:
         parts += [Text(), Text("latest warnings", "bold"), _warnings(status)]
     return Group(*parts)
@@ -54,6 +56,8 @@ def status_as_json(status: Status) -> dict[str, object]:
         "budgets": budgets_as_rows(status.budgets) if status.budgets else None,
         "warnings": [asdict(one) for one in status.warnings],
         "unreachable": status.unreachable or None,
+        "unread": list(status.unread),
+        "away": status.away or None,
     }
 
 
