@@ -8,7 +8,7 @@ hung up on when its last has ended.
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,9 @@ FIRST_SECONDS = 5.0
 
 CONNECT_SECONDS = 5.0
 """How long a tier that was at zero still is to those who wait, while the first to come is not connected yet."""
+
+TOGETHER_SECONDS = 0.2
+"""How long those who wait are kept from the first that is connected, for others that came with it."""
 
 LOOK_SECONDS = 0.02
 PASSED_OVER_SECONDS = 1.0
@@ -147,6 +150,9 @@ class RemotePool:
         """How many replicas a new stream could go to at once."""
         return sum(replica.connection.ready for replica in self._replicas.values() if not replica.leaving)
 
+    def _staying(self) -> int:
+        return sum(not replica.leaving for replica in self._replicas.values())
+
     def _wake(self, *, anyone: bool) -> None:
         """Says at once that nobody is there, and after zero that somebody is once a call would get through."""
         if not anyone or self.presence.anyone:
@@ -158,10 +164,16 @@ class RemotePool:
             self._waking = asyncio.create_task(self._until_connected())
 
     async def _until_connected(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CONNECT_SECONDS):
-                while not self.ready():  # noqa: ASYNC110 (a channel tells nobody)
-                    await asyncio.sleep(LOOK_SECONDS)
+        now = asyncio.get_running_loop().time
+        until = now() + CONNECT_SECONDS
+        first_at = math.inf
+        while now() < min(until, first_at + TOGETHER_SECONDS):
+            ready = self.ready()
+            if ready and ready == self._staying():
+                break
+            if ready:
+                first_at = min(first_at, now())
+            await asyncio.sleep(LOOK_SECONDS)
         self._waking = None
         self.presence.is_now(anyone=True)
 

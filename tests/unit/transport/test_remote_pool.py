@@ -8,7 +8,7 @@ import pytest
 
 from marginal.errors import MarginalError, Overloaded, TierUnavailable
 from marginal.tokens import Chunk, FinishReason, Generation, Message, ModelDescription, Role, Token, Usage
-from marginal.transport.remote_pool import CONNECT_SECONDS, LOOK_SECONDS, RemotePool
+from marginal.transport.remote_pool import CONNECT_SECONDS, LOOK_SECONDS, TOGETHER_SECONDS, RemotePool
 
 ASKED = Generation(messages=(Message(Role.USER, "hello"),))
 
@@ -205,6 +205,38 @@ async def test_those_who_wait_for_a_tier_at_zero_go_on_when_they_can_be_heard_an
     await waiting
     assert tier.pool.presence.anyone
     assert (await tier.begin()).by == "c"
+
+
+async def test_replicas_that_come_together_share_those_who_waited_for_the_first() -> None:
+    tier = Tier("a")
+    tier.are_now()
+
+    async def waited() -> str:
+        await tier.pool.presence.come(2.0)
+        return (await tier.begin()).by
+
+    waiting = [asyncio.create_task(waited()) for _ in range(10)]
+    await asyncio.sleep(0)
+    tier.unconnected = True
+    tier.are_now("b", "c")
+    tier["b"].ready = True
+    await asyncio.sleep(3 * LOOK_SECONDS)
+    tier["c"].ready = True
+    answered = await asyncio.gather(*waiting)
+    assert (answered.count("b"), answered.count("c")) == (5, 5)
+
+
+async def test_one_that_cannot_be_connected_keeps_nobody_long_from_another() -> None:
+    tier = Tier("a")
+    tier.are_now()
+    tier.unconnected = True
+    now = asyncio.get_running_loop().time
+    tier.are_now("b", "c")
+    tier["b"].ready = True
+    began = now()
+    await tier.pool.presence.come(CONNECT_SECONDS)
+    assert TOGETHER_SECONDS / 2 < now() - began < CONNECT_SECONDS / 2
+    assert (await tier.begin()).by == "b"
 
 
 async def test_a_replica_that_leaves_before_it_was_connected_leaves_nobody() -> None:
