@@ -208,7 +208,7 @@ async def _serve(plan: Plan, stop: asyncio.Event) -> None:
             async with (
                 naming(tiers.values(), stop.set),
                 serving_admin(plan.admin_listen, admin, guard=admin_guard, tls=tls.server),
-                scaling.watching(tiers),
+                scaling.watching(tiers, stop.set),
                 serving_scaler(plan.scaler_listen, scaling, guard=scaler_guard),
             ):
                 try:

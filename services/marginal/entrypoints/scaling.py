@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from marginal.routing.demand import ENOUGH, RecentDemand, demand
 from marginal.routing.tiers import TierState
 from marginal.telemetry.logs import Log
 from marginal.tokens import Tier
+from marginal.transport.beside import beside
 
 SAMPLE_SECONDS = 0.5
 """How often demand is looked at, and told to the other routers; a request that waits is told of at once."""
@@ -114,17 +115,15 @@ class Scaling:
             yield told
 
     @asynccontextmanager
-    async def watching(self, tiers: Mapping[Tier, TierState]) -> AsyncIterator[None]:
-        """Looks at these tiers meanwhile."""
+    async def watching(
+        self, tiers: Mapping[Tier, TierState], lost: Callable[[], object] = lambda: None
+    ) -> AsyncIterator[None]:
+        """Looks at these tiers meanwhile; `lost` is called when it cannot go on."""
         self._tiers = tiers
         for tier, state in tiers.items():
             state.presence.tell(lambda tier=tier: self._wanted(tier))  # type: ignore[misc]
-        task = asyncio.create_task(self._look_again())
-        try:
+        async with beside(lost, scaling=self._look_again()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     @asynccontextmanager
     async def sharing(self, board: DemandBoard) -> AsyncIterator[None]:

@@ -1,11 +1,12 @@
 """What one router believes of the others' demand while they tell it, cannot be asked, or tell nonsense."""
 
+import asyncio
 import json
 
 import pytest
 
 from fakes import SteppingClock
-from marginal.entrypoints.scaling import BACK_SECONDS, KEPT_SECONDS, Others
+from marginal.entrypoints.scaling import BACK_SECONDS, KEPT_SECONDS, Others, Scaling
 from marginal.tokens import Tier
 from unit.telemetry.spans import MemoryLog
 
@@ -135,3 +136,18 @@ def test_an_error_that_nobody_expected_is_said_with_where_it_was_raised_though_t
     assert router.said() == [UNKNOWN, UNKNOWN]
     assert router.log.events()[1]["exception"] == "ZeroDivisionError"
     assert "a prompt" not in router.log.lines()[1]
+
+
+class StoppedClock:
+    """A clock that cannot be read any more."""
+
+    def __call__(self) -> float:
+        raise OSError("no clock")
+
+
+async def test_a_scaler_that_cannot_look_any_more_stops_the_router_with_an_error() -> None:
+    stop = asyncio.Event()
+    scaling = Scaling(StoppedClock(), MemoryLog().logs.log)
+    with pytest.raises(OSError, match="no clock"):
+        async with scaling.watching({}, stop.set), asyncio.timeout(5):
+            await stop.wait()
